@@ -1,0 +1,1 @@
+"""The engine: models, samplers and runs. Importing it imports no torch; it never imports gradio."""
