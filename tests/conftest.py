@@ -1,0 +1,28 @@
+"""What all tests share: no network, and where the browser is."""
+
+import os
+
+import pytest
+
+from launch import NO_BROWSER, find_browser
+
+# Set before any library is imported: a test that wants something from a hub fails at once, it does not wait.
+for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
+    os.environ.setdefault(name, "1")
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+
+@pytest.fixture(scope="session")
+def browser_path() -> str:
+    """The Chromium or Chrome to drive; without one the test fails, since skipping would look like passing."""
+    path = find_browser()
+    if path is None:
+        pytest.fail(NO_BROWSER)
+    return path
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Repeat which of `launch.py test`'s other checks failed, next to the result that people look at."""
+    failed = os.environ.get("DARKROOM_FAILED_CHECKS")
+    if failed:
+        terminalreporter.write_line(f"Failed before the tests began: {failed} (see above).", red=True)
