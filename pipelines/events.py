@@ -103,6 +103,7 @@ Event = Queued | Loading | StepEvent | PictureDone | Terminal
 class EngineState:
     """How the engine is: `ready` when it takes work at once, `message` a sentence for the page.
 
+    fault: it is up but cannot work, and `message` says why; jobs fail with the same sentence.
     device: what runs and why, in words ("CPU, bfloat16: this processor has bf16 matrix units").
     badge: the same in a word or two for the header ("CPU, bf16").
     """
@@ -111,3 +112,4 @@ class EngineState:
     message: str
     badge: str = ""
     device: str = ""
+    fault: bool = False

@@ -1,0 +1,162 @@
+"""The engine: imports torch, owns the models and turns every request into exactly one ending.
+
+The same class serves a script on a thread of its own and the page in a process of its own.
+"""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipelines.events import Cancelled, EngineState, Event, Failed, Picture, PictureDone
+from pipelines.models import STARTER, ModelLibrary
+from pipelines.request import GenerationRequest, InvalidRequest
+
+Emit = Callable[[Event], None]
+Tell = Callable[[EngineState], None]
+
+STARTING = EngineState(False, "The engine is starting.")
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """What an engine is started with. models: folders to search. device, dtype: see devices.choose."""
+
+    data: Path
+    models: tuple[Path, ...] = ()
+    device: str = "auto"
+    dtype: str = "auto"
+
+
+class Engine(Protocol):
+    """What a worker needs of an engine. `run` blocks; the others may be called from any thread meanwhile."""
+
+    def start(self, tell: Tell) -> None:
+        """Brings the engine up, telling `tell` each change of state."""
+
+    def run(self, job_id: str, request: GenerationRequest, emit: Emit) -> None:
+        """Runs a resolved request; the last event told is the only terminal one."""
+
+    def stop(self, job_id: str, keep: bool) -> None:
+        """Ends a running job within one step. A job that is not running is left alone."""
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        """Answers a short question (`count_tokens`), also during a run. None while the engine is not up."""
+
+    def close(self) -> None:
+        """Lets go of everything; a job that runs is left within one step."""
+
+
+class LocalEngine:
+    """The engine in this process."""
+
+    def __init__(self, settings: EngineSettings):
+        self.settings = settings
+        self._manager: Any = None
+        self._fault = ""
+        self._running: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def start(self, tell: Tell) -> None:
+        tell(STARTING)
+        try:
+            self._manager = self._bring_up(tell)
+        except Exception as error:  # told as the engine's state, and to every job
+            traceback.print_exc()
+            self._fault = f"The engine cannot work: {error}"
+            tell(EngineState(False, self._fault, fault=True))
+
+    def _bring_up(self, tell: Tell) -> Any:
+        from pipelines import devices
+        from pipelines.manager import PipelineManager
+        from pipelines.outputs import Outputs
+
+        plan = devices.choose(self.settings.device, self.settings.dtype)
+        library = ModelLibrary(self.settings.models)
+        manager = PipelineManager(library, plan, Outputs(self.settings.data / "outputs"))
+        if any(spec.key == STARTER for spec in library.list()):
+            tell(EngineState(False, "The engine is loading the first model.", plan.badge, plan.sentence))
+            manager.load(STARTER)
+        tell(EngineState(True, "The engine is ready.", plan.badge, plan.sentence))
+        return manager
+
+    def run(self, job_id: str, request: GenerationRequest, emit: Emit) -> None:
+        if self._manager is None:
+            return emit(Failed(self._fault or STARTING.message))
+        from pipelines.manager import Control, GenerationCancelled
+
+        control = Control()
+        with self._lock:
+            self._running[job_id] = control
+        pictures: list[Picture] = []
+
+        def note(event: Event) -> None:
+            if isinstance(event, PictureDone):
+                pictures.append(event.picture)
+            emit(event)
+
+        try:
+            ending: Event = self._manager.run(request, note, control)
+        except GenerationCancelled:
+            ending = Cancelled(tuple(pictures))
+        except InvalidRequest as error:
+            ending = Failed(str(error), error.problems)
+        except (
+            Exception
+        ) as error:  # whatever a library raises, the job ends in a sentence and the engine lives
+            ending = failure(error, request)
+        finally:
+            with self._lock:
+                del self._running[job_id]
+        emit(ending)
+
+    def stop(self, job_id: str, keep: bool) -> None:
+        with self._lock:
+            control = self._running.get(job_id)
+        if control is not None:
+            control.stop(keep=keep)
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        if self._manager is None:
+            return None
+        return {"count_tokens": self._manager.count_tokens}[name](*arguments)
+
+    def close(self) -> None:
+        with self._lock:
+            running = list(self._running)
+        for job_id in running:
+            self.stop(job_id, keep=False)
+
+
+def failure(error: Exception, request: GenerationRequest) -> Failed:
+    """The ending for an error: a sentence for the person, the traceback for a developer."""
+    detail = "".join(traceback.format_exception(error))
+    if is_out_of_memory(error):
+        return Failed(
+            f"There was not enough memory for a picture of {request.width} x {request.height}. "
+            "Choose a smaller size, or close other programs that use memory.",
+            detail=detail,
+        )
+    if isinstance(error, OSError) and error.filename:
+        return Failed(f"{error.filename} could not be read or written: {error.strerror}.", detail=detail)
+    return Failed(
+        f"The run stopped because of an error in the program ({type(error).__name__}: {error}). "
+        "Your settings are kept; other settings may work, and the log of the program says more.",
+        detail=detail,
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that RAM or GPU memory ran out; torch tells it in three ways."""
+    import torch
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    told = str(error).lower()
+    return isinstance(error, RuntimeError) and (
+        "not enough memory" in told or "can't allocate memory" in told
+    )

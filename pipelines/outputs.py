@@ -1,0 +1,58 @@
+"""Where finished pictures are kept: `outputs/<task>/<date>/<number>-<seed>.png` in the data folder.
+
+A picture is written the moment it is finished, as a temporary file that is then renamed.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines import VERSION, metadata
+from pipelines.events import Picture
+from pipelines.preview import jpeg
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from pipelines.models import ModelSpec
+    from pipelines.request import GenerationRequest
+
+
+class Outputs:
+    """The output folder of one engine."""
+
+    def __init__(self, root: Path):
+        self.root = root
+
+    def keep(
+        self,
+        image: Image,
+        request: GenerationRequest,
+        *,
+        index: int,
+        model: ModelSpec,
+        model_hash: str,
+        extras: Mapping[str, Any],
+    ) -> Picture:
+        """Writes `image` with its generation text and tells where. index: of the picture in its job."""
+        text = metadata.write(
+            request,
+            picture=index,
+            model_title=model.title,
+            model_hash=model_hash,
+            version=VERSION,
+            extras=extras,
+        )
+        seed = request.seed_of(index)
+        path = self._next(request.task, seed)
+        metadata.embed(image, path, text)
+        return Picture(str(path), seed, image.width, image.height, text, jpeg(image, quality=92))
+
+    def _next(self, task: str, seed: int) -> Path:
+        folder = self.root / task / datetime.date.today().isoformat()
+        folder.mkdir(parents=True, exist_ok=True)
+        numbers = [int(file.name[:5]) for file in folder.glob("[0-9][0-9][0-9][0-9][0-9]-*.png")]
+        return folder / f"{max(numbers, default=0) + 1:05d}-{seed}.png"

@@ -1,0 +1,1 @@
+"""What tests share: small real models, made offline in seconds."""
