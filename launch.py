@@ -614,13 +614,19 @@ def _call(command: Sequence[str]) -> tuple[int, str]:
     return done.returncode, done.stdout.decode("utf-8", "replace")
 
 
+# pip's line about each package: one to fetch, one in a folder of wheels, one that is there.
+PER_PACKAGE = (
+    r"(?:Collecting |Processing (?:\S*/)?|Requirement already satisfied: )([A-Za-z0-9][\w.]*(?:-(?!\d)\w+)*)"
+)
+
+
 def doing(line: str) -> str | None:
     """What a line of pip's or uv's output says is going on; None for lines of no interest."""
     line = line.strip()
     size = re.match(r"Downloading (\S+?)(?:-[0-9]\S*)? \(([\d.]+ ?[kKMG]?i?B)\)$", line)
     if size:
         return f"fetching {size[1].rsplit('/', 1)[-1]} ({size[2]})"
-    known = re.match(r"(?:Collecting|Requirement already satisfied:) ([\w.-]+)", line)
+    known = re.match(PER_PACKAGE, line)
     if known:
         return f"looking at {known[1]}"
     if line.startswith(("Installing collected packages", "Prepared ")):
@@ -672,7 +678,7 @@ def watch(command: Sequence[str], title: str, total: int, log: Path) -> tuple[in
                     kept.write(line + "\n")
                     last.append(line)
                     now = doing(line) or now
-                    seen += line.startswith(("Collecting ", "Requirement already satisfied"))
+                    seen += re.match(PER_PACKAGE, line) is not None
                 clock = time.monotonic()
                 # In a terminal the line is redrawn in place; in a log it is repeated now and then.
                 if clock - said > (0.1 if terminal else 20) and now:

@@ -306,6 +306,8 @@ def test_ready_only_with_the_whole_stamp(tmp_path: Path, monkeypatch: pytest.Mon
     ("line", "told"),
     [
         ("Collecting torch==2.14.1", "looking at torch"),
+        ("Processing /some/where/nvidia_cublas-13.1-py3-none-linux.whl (from x)", "looking at nvidia_cublas"),
+        ("Processing ./hf-xet-1.8.0-py3-none-any.whl", "looking at hf-xet"),
         ("Requirement already satisfied: anyio in ./x (4.1)", "looking at anyio"),
         ("  Downloading torch-2.14.1-cp311-cp311-linux_x86_64.whl (530.1 MB)", "fetching torch (530.1 MB)"),
         ("Downloading torch (505.4MiB)", "fetching torch (505.4MiB)"),
