@@ -1,10 +1,12 @@
-"""What all tests share: no network, and where the browser is."""
+"""What all tests share: no network, small models, and where the browser is."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from launch import NO_BROWSER, find_browser
+from tests.support import tiny
 
 # Set before any library is imported: a test that wants something from a hub fails at once, it does not wait.
 for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
@@ -19,6 +21,12 @@ def browser_path() -> str:
     if path is None:
         pytest.fail(NO_BROWSER)
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models folder with tiny real models of random weights: sd, sd-v and sdxl, native size 64 x 64."""
+    return tiny.save_all(tmp_path_factory.mktemp("models"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

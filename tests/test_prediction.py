@@ -46,7 +46,7 @@ def run_oracle(scheduler: Any, kind: str, steps: int = 6) -> list[torch.Tensor]:
 
 
 def rounds(name: str, schedule: str) -> bool:
-    """Whether the schedule lies between trained timesteps, which most classes round: the oracle is off then."""
+    """Whether the schedule lies between trained timesteps, which most classes round: the oracle is off."""
     meant = schedulers.SAMPLERS[name].automatic if schedule == "Automatic" else schedule
     return meant in ("Karras", "Exponential", "Beta")
 
