@@ -1,0 +1,212 @@
+"""Makes the embedded model anew: `python -m pipelines.starter.train`, stage after stage, from nothing.
+
+Every stage goes on where it was interrupted; what a finished stage wrote is not made twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
+from transformers import CLIPTokenizer
+
+from . import denoiser, reader, text, vae
+from .canvas import SIZE
+from .data import draw_shard, held_out_scenes, pictures
+from .learning import in_team
+from .scenes import paint
+from .tokenizer import train_tokenizer
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
+HALF = SIZE // 2
+
+
+def _on_gpu(options: argparse.Namespace) -> bool:
+    return options.device != "cpu"
+
+
+def draw(options: argparse.Namespace) -> None:
+    """Draws the training pictures."""
+    with ProcessPoolExecutor(options.workers) as pool:
+        for number, _ in enumerate(pool.map(partial(draw_shard, options.work), range(options.shards)), 1):
+            print(f"draw: {number} of {options.shards} shards", flush=True)
+
+
+def tokenize(options: argparse.Namespace) -> None:
+    """Learns the tokenizer's vocabulary."""
+    if not (options.work / "tokenizer" / "vocab.json").exists():
+        entries = len(train_tokenizer(options.work / "tokenizer"))
+        print(f"tokenizer: {entries} entries", flush=True)
+
+
+def teach_text(options: argparse.Namespace) -> None:
+    """Teaches the text encoder the scenes' vocabulary."""
+    if not (options.work / "text_encoder").exists():
+        text.train_text(options.work, options.device, options.text_minutes, options.steps)
+
+
+def teach_vae(options: argparse.Namespace) -> None:
+    """Trains the autoencoder and folds its latents' scale in."""
+    if not (options.work / "vae").exists():
+        batch = 64 if _on_gpu(options) else 8
+        limits = (options.vae_minutes, options.steps)
+        in_team(options.workers, options.device, vae.train_vae, options.work, *limits, batch, options.compile)
+        vae.finish_vae(options.work)
+
+
+def _encode_some(work: Path, device: str, side: int, first: int, stride: int) -> None:
+    if device == "cpu":
+        torch.set_num_threads(1)
+    model = AutoencoderKL.from_pretrained(work / "vae").to(device).eval()
+    for number in range(first, len(pictures(work)), stride):
+        shard = pictures(work)[number]
+        vae.encode_shard(model, shard, work, number, side)
+        print(f"encode: shard {number} at {side} pixels", flush=True)
+
+
+def encode(options: argparse.Namespace) -> None:
+    """Turns the drawn pictures into latents, at half size and full size."""
+    for side in (HALF, SIZE):
+        if _on_gpu(options) or options.workers == 1:
+            _encode_some(options.work, options.device, side, 0, 1)
+        else:
+            with ProcessPoolExecutor(options.workers) as pool:
+                jobs = [pool.submit(_encode_some, options.work, "cpu", side, first, options.workers)
+                        for first in range(options.workers)]  # fmt: skip
+                for job in jobs:
+                    job.result()
+
+
+def teach_unet(options: argparse.Namespace) -> None:
+    """Trains the denoiser, on half-size pictures first."""
+    courses = (
+        (HALF, options.half_minutes, 1024 if _on_gpu(options) else 48, 2.5e-3, 1.0, None),
+        (SIZE, options.unet_minutes, 256 if _on_gpu(options) else 16, 2e-3, 0.35, f"unet-{HALF}"),
+    )
+    for side, minutes, batch, peak, hold, start in courses:
+        arguments = (options.work, side, minutes, options.steps, options.batch or batch, options.compile)
+        in_team(options.workers, options.device, denoiser.train_unet, *arguments, peak, hold, start)
+
+
+def teach_reader(options: argparse.Namespace) -> None:
+    """Trains the attribute reader that measures the model."""
+    in_team(1, options.device, reader.train_reader, options.work, options.reader_minutes, options.steps)
+    reader.finish_reader(options.work, options.reader)
+
+
+def write_model(work: Path, folder: Path, course: str) -> None:
+    """Writes tokenizer, autoencoder and the averaged denoiser of `course` to `folder` as a Stable Diffusion
+    pipeline in half precision."""
+    network = denoiser.load_denoiser(work, course)
+    network.unet.register_to_config(sample_size=SIZE // 8)
+    pipeline = StableDiffusionPipeline(
+        vae=AutoencoderKL.from_pretrained(work / "vae"),
+        text_encoder=network.text,
+        tokenizer=CLIPTokenizer.from_pretrained(work / "tokenizer"),
+        unet=network.unet,
+        scheduler=DDIMScheduler(**denoiser.NOISE, clip_sample=False, set_alpha_to_one=False),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.to(dtype=torch.float16).save_pretrained(folder, safe_serialization=True)
+    for config in folder.rglob("config.json"):  # a path of the machine that trained is nobody's business
+        settings = json.loads(config.read_text(encoding="utf-8"))
+        settings.pop("_name_or_path", None)
+        config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def write_colours(work: Path, path: Path) -> None:
+    """Fits the latents' linear preview and puts it into the JSON file `path` under `starter`."""
+    pixels = torch.utils.data.default_collate(
+        [paint(scene).pixels for scene in held_out_scenes(96, seed=9)]
+    ).numpy()
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    known["starter"] = vae.fit_colours(AutoencoderKL.from_pretrained(work / "vae").eval(), pixels)
+    path.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+
+
+def export(options: argparse.Namespace) -> None:
+    """Writes the finished model to its place."""
+    write_model(options.work, options.out, f"unet-{SIZE}")
+    write_colours(options.work, options.out.parent / "latent_rgb.json")
+    size = sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file())
+    print(f"export: {options.out}, {size / 1e6:.1f} MB", flush=True)
+
+
+STAGES = {
+    "draw": draw,
+    "tokenizer": tokenize,
+    "text": teach_text,
+    "vae": teach_vae,
+    "encode": encode,
+    "unet": teach_unet,
+    "reader": teach_reader,
+    "export": export,
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.starter.train",
+        description="Makes the embedded model anew. Interrupted, it goes on where it was.",
+    )
+    stages = [f"{name}: {stage.__doc__}" for name, stage in STAGES.items()]
+    parser.add_argument("stages", nargs="*", default=["all"], metavar="stage", help="; ".join(stages))
+    gpu = torch.cuda.is_available()
+    parser.add_argument(
+        "--work", type=Path, default=Path(".starter"), help="where data and checkpoints are kept"
+    )
+    parser.add_argument("--out", type=Path, default=ASSETS / "starter", help="where the model is written")
+    parser.add_argument(
+        "--reader", type=Path, default=reader.WEIGHTS, help="where the reader's weights are written"
+    )
+    parser.add_argument("--device", default="cuda" if gpu else "cpu")
+    parser.add_argument(
+        "--workers", type=int, default=0, help="training processes; default: one a core, one on a GPU"
+    )
+    parser.add_argument("--shards", type=int, default=40, help="of 500 pictures each")
+    parser.add_argument("--text-minutes", type=float, default=1 if gpu else 4)
+    parser.add_argument("--vae-minutes", type=float, default=8 if gpu else 60)
+    parser.add_argument("--half-minutes", type=float, default=5 if gpu else 30)
+    parser.add_argument("--unet-minutes", type=float, default=20 if gpu else 180)
+    parser.add_argument("--reader-minutes", type=float, default=2 if gpu else 8)
+    parser.add_argument("--steps", type=int, default=1 << 40, help="end every stage after so many steps")
+    parser.add_argument("--batch", type=int, default=0, help="latents a step and worker; default: by device")
+    parser.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        default=gpu or shutil.which("g++") is not None,
+        help="compile the networks (half as fast again on a CPU; needs a C++ compiler there)",
+    )
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    wanted = list(STAGES) if options.stages == ["all"] else options.stages
+    if unknown := [name for name in wanted if name not in STAGES]:
+        parser.error(f"unknown stage {unknown[0]!r}; the stages are {', '.join(STAGES)}")
+    options.work.mkdir(parents=True, exist_ok=True)
+    if not options.workers:
+        options.workers = (
+            1
+            if _on_gpu(options)
+            else max(
+                1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            )
+        )
+    for name in wanted:
+        STAGES[name](options)
+
+
+if __name__ == "__main__":
+    main()
