@@ -121,7 +121,10 @@ class PipelineManager:
         if control.cancelled:
             raise GenerationCancelled
         encoded = prompts.encode(
-            model.pipeline, request.prompt, request.negative_prompt, guidance=request.guidance_scale > 1
+            model.pipeline,
+            request.prompt,
+            request.negative_prompt or None,
+            guidance=request.guidance_scale > 1,
         )
         pictures: list[Picture] = []
         for index in range(request.pictures):
@@ -230,7 +233,7 @@ def slerp(start: Tensor, end: Tensor, amount: float) -> Tensor:
     """Spherical interpolation between two noises of one shape (Shoemake 1985), 0 = start, 1 = end."""
     import torch
 
-    a, b = start.float().flatten(), end.float().flatten()
+    a, b = start.double().flatten(), end.double().flatten()
     angle = torch.arccos((torch.dot(a, b) / (a.norm() * b.norm())).clamp(-1, 1))
     if float(torch.sin(angle)) < 1e-4:
         return start + (end - start) * amount

@@ -1,0 +1,38 @@
+"""Runs the benchmarks named on the command line, or all, and prints a table (or --json FILE)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+from tests.benchmarks import runs, server
+from tests.benchmarks.figure import Figure
+
+BENCHMARKS = {
+    "overhead": runs.overhead,
+    "preview": runs.preview_cost,
+    "first-preview": runs.first_preview,
+    "startup": server.startup,
+    "idle": server.idle,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[[], *BENCHMARKS], help="which ones; all without")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    options = parser.parse_args()
+    figures: list[Figure] = []
+    for name in options.names or BENCHMARKS:
+        with tempfile.TemporaryDirectory() as data:
+            for figure in BENCHMARKS[name](Path(data)):
+                print(figure.line(), flush=True)
+                figures.append(figure)
+    if options.json:
+        options.json.write_text(json.dumps([vars(figure) for figure in figures], indent=1))
+
+
+if __name__ == "__main__":
+    main()

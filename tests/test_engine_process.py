@@ -1,0 +1,101 @@
+"""The engine as a process: killed, starved of memory or left by its page, no job is left without an end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+import pipelines
+from pipelines.engine_process import ROOT, EngineProcess
+from pipelines.events import Failed, Finished, StepEvent
+from pipelines.request import GenerationRequest
+from pipelines.worker import Worker
+
+
+@pytest.fixture(scope="module")
+def worker(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    data = tmp_path_factory.mktemp("data")
+    with pipelines.open(data, models=[tiny_models], device="cpu", dtype="float32", process=True) as worker:
+        yield worker
+
+
+def request(**changes: Any) -> GenerationRequest:
+    usual = {
+        "prompt": "a house",
+        "model": "sd",
+        "width": 64,
+        "height": 64,
+        "num_inference_steps": 3,
+        "seed": 1,
+    }
+    return GenerationRequest.parse(usual | changes)
+
+
+def engine(worker: Worker) -> EngineProcess:
+    assert isinstance(worker.engine, EngineProcess)
+    return worker.engine
+
+
+def test_a_killed_engine_comes_up_again_and_finishes_the_job_alike(worker: Worker) -> None:
+    wanted = request(num_inference_steps=40)
+    calm = list(worker.stream(wanted))[-1]
+    killed = False
+    for event in worker.stream(wanted):
+        if isinstance(event, StepEvent) and event.step == 5 and not killed:
+            killed = True
+            os.kill(engine(worker).pid or 0, signal.SIGKILL)
+    assert killed and isinstance(event, Finished) and isinstance(calm, Finished)
+    first, second = (Path(ending.pictures[0].path).read_bytes() for ending in (calm, event))
+    assert first == second
+
+
+def test_a_job_that_kills_every_engine_fails_and_the_next_one_runs(worker: Worker) -> None:
+    for event in worker.stream(request(num_inference_steps=80)):
+        if isinstance(event, StepEvent) and event.step == 1:
+            os.kill(engine(worker).pid or 0, signal.SIGKILL)
+    assert isinstance(event, Failed) and "memory ran out" in event.message
+    assert isinstance(list(worker.stream(request()))[-1], Finished)
+
+
+def test_not_enough_memory_is_a_sentence(worker: Worker) -> None:
+    list(worker.stream(request()))
+    process = psutil.Process(engine(worker).pid)
+    used = process.memory_info().vms
+    process.rlimit(psutil.RLIMIT_AS, (used + 200_000_000, psutil.RLIM_INFINITY))
+    ending = list(worker.stream(request(width=2048, height=2048, num_inference_steps=1)))[-1]
+    process.rlimit(psutil.RLIMIT_AS, (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY))
+    assert isinstance(ending, Failed)
+    assert "not enough memory for a picture of 2048 x 2048" in ending.message
+    assert isinstance(list(worker.stream(request()))[-1], Finished)
+
+
+def test_tokens_are_counted_across(worker: Worker) -> None:
+    list(worker.stream(request()))
+    assert worker.count_tokens("sd", "cat").used == 3
+
+
+def test_the_engine_goes_with_its_page(tiny_models: Path, tmp_path: Path) -> None:
+    script = (
+        "import pipelines, sys\n"
+        f"worker = pipelines.open({str(tmp_path)!r}, models=[{str(tiny_models)!r}], process=True)\n"
+        "worker.generate('a', model='sd', width=64, height=64, num_inference_steps=1)\n"
+        "assert 'torch' not in sys.modules\n"
+        "print(worker.engine.pid, flush=True)\n"
+        "import os, signal; os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    try:
+        psutil.Process(int(done.stdout.split()[-1])).wait(timeout=20)
+    except psutil.NoSuchProcess:
+        pass
