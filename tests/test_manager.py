@@ -212,7 +212,7 @@ def test_a_model_is_loaded_once_and_told(manager: PipelineManager, tiny_models: 
 
 
 def test_what_the_model_cannot_do_is_refused(manager: PipelineManager) -> None:
-    with pytest.raises(InvalidRequest, match="no model called 'nope'. There are"):
+    with pytest.raises(InvalidRequest, match=r"no model called 'nope'\. There are"):
         run(manager, request(model="nope"))
     with pytest.raises(InvalidRequest, match="cannot use the Karras schedule"):
         run(manager, request(scheduler="DDIM", schedule="Karras"))

@@ -28,7 +28,7 @@ def test_subfolders_are_looked_into_and_the_first_folder_wins(tiny_models: Path,
 
 
 def test_an_unknown_model_is_refused_naming_those_there(tiny_models: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequest, match="no model called '../x'. There are sd, sd-v, sdxl"):
+    with pytest.raises(InvalidRequest, match=r"no model called '\.\./x'\. There are sd, sd-v, sdxl"):
         ModelLibrary([tiny_models], assets=tmp_path).find("../x")
     with pytest.raises(InvalidRequest, match="put one into the models folder"):
         ModelLibrary([], assets=tmp_path).find("sd")
