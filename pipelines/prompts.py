@@ -1,0 +1,397 @@
+"""From a prompt with attention brackets to the embeddings that a pipeline is called with.
+
+A prompt without brackets that fits into one chunk gives, bit for bit, what diffusers' `encode_prompt` gives.
+
+compel was weighed and does not fit: it moves each token away from the embedding of the empty prompt,
+blends in whole prompts with the words left out below weight 1, breaks long prompts at sentences and reads
+`x++`; people come with prompts tuned to the webui's rule, `emphasised` below, and would get other pictures.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+HEAVIEST = 10_000.0
+"""Weights are held within plus and minus this, so that a page of brackets stays a finite number."""
+
+WRAP = 20
+"""A phrase that began at most this many tokens before a chunk's end moves on whole (the webui's default)."""
+
+_CHUNK = 75
+_STRONGER = 1.1
+_TOKEN = re.compile(
+    r"""
+      \\[()\[\]\\]?                        # a literal bracket or backslash; a lone backslash is dropped
+    | [(\[]
+    | :\s*+([+-]?[.\d]++)\s*+\)            # a weight and the bracket it closes
+    | [)\]]
+    | [^\\()\[\]:]+
+    | :
+    """,
+    re.VERBOSE,
+)
+_BREAK = re.compile(r"\bBREAK\b")
+_NETWORK = re.compile(r"<(?:lora|lyco|hypernet):[^<>]*>", re.IGNORECASE)
+_SQUARE = re.compile(r"(?<!\\)\[([^\[\]]*)\]")
+_WHEN = re.compile(r":\s*[\d.]+\s*\Z")
+_CURLY = re.compile(r"\{([^{}]*)\}")
+_AND = re.compile(r"\bAND\b")
+_WILDCARD = re.compile(r"__[\w\-/]+?__")
+
+
+class Span(NamedTuple):
+    """A stretch of prompt text with one attention weight; `new_chunk` when a BREAK stands before it."""
+
+    text: str
+    weight: float = 1.0
+    new_chunk: bool = False
+
+
+class Chunk(NamedTuple):
+    """What one run of a text encoder reads: BOS, up to 75 tokens, EOS and padding, and each one's weight."""
+
+    ids: tuple[int, ...]
+    weights: tuple[float, ...]
+
+
+class TokenCount(NamedTuple):
+    """Tokens used, and how many the chunks begun would hold; as text "14/75"."""
+
+    used: int
+    limit: int
+
+    def __str__(self) -> str:
+        return f"{self.used}/{self.limit}"
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """kwargs: for the pipeline's call. notes: a sentence for each part of the prompt that was left out."""
+
+    kwargs: dict[str, Any]
+    notes: tuple[str, ...] = field(default=())
+
+
+def parse_weights(text: str) -> list[Span]:
+    """The prompt's spans in order, at least one, neighbours of equal weight joined; never raises.
+
+    `(x)` is 1.1, `[x]` is 1/1.1, `(x:1.3)` is 1.3, nesting multiplies, a backslash makes a bracket literal,
+    a bracket never closed reaches to the end, one never opened is text. Takes linear time.
+    Grammar: https://github.com/AUTOMATIC1111/stable-diffusion-webui/wiki/Features#attentionemphasis
+    """
+    pieces: list[tuple[str, bool]] = []
+    round_open: list[int] = []
+    square_open: list[int] = []
+    # (first piece, piece after the last, factor), inner ones before outer ones
+    round_ranges: list[tuple[int, int, float]] = []
+    square_ranges: list[tuple[int, int, float]] = []
+
+    def close_round(factor: float) -> None:
+        round_ranges.append((round_open.pop(), len(pieces), factor))
+
+    for found in _TOKEN.finditer(text):
+        token, number = found[0], found[1]
+        if token[0] == "\\":
+            pieces.append((token[1:], False))
+        elif token == "(":
+            round_open.append(len(pieces))
+        elif token == "[":
+            square_open.append(len(pieces))
+        elif number is not None and round_open:
+            weight = _number(number)
+            if weight is None:  # "(x:1.2.3)" is no weight, so it is text in a bracket
+                pieces.append((token[:-1], False))
+            close_round(_STRONGER if weight is None else weight)
+        elif token == ")" and round_open:
+            close_round(_STRONGER)
+        elif token == "]" and square_open:
+            square_ranges.append((square_open.pop(), len(pieces), 1 / _STRONGER))
+        else:
+            pieces.extend(_at_breaks(token))
+    while round_open:
+        close_round(_STRONGER)
+    while square_open:
+        square_ranges.append((square_open.pop(), len(pieces), 1 / _STRONGER))
+    factors = zip(_factors(round_ranges, len(pieces)), _factors(square_ranges, len(pieces)))
+    return _joined((text, _held(a * b), new) for (text, new), (a, b) in zip(pieces, factors))
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _held(weight: float) -> float:
+    return max(-HEAVIEST, min(HEAVIEST, weight))
+
+
+def _at_breaks(text: str) -> Iterable[tuple[str, bool]]:
+    """The text between BREAKs, without the white space around them."""
+    parts = _BREAK.split(text)  # a pattern that takes the white space too would need quadratic time
+    for index, part in enumerate(parts):
+        part = part.lstrip() if index > 0 else part
+        yield (part.rstrip() if index < len(parts) - 1 else part), index > 0
+
+
+def _factors(ranges: Sequence[tuple[int, int, float]], count: int) -> list[float]:
+    """For each of `count` pieces the product over the ranges around it; they nest, inner ones come first."""
+    begins: list[list[float]] = [[] for _ in range(count)]
+    ends = [0] * (count + 1)
+    for start, end, factor in reversed(ranges):
+        if start < end:
+            begins[start].append(factor)
+            ends[end] += 1
+    products, result = [1.0], []
+    for piece in range(count):
+        del products[len(products) - ends[piece] :]
+        for factor in begins[piece]:
+            products.append(_held(products[-1] * factor))
+        result.append(products[-1])
+    return result
+
+
+def _joined(pieces: Iterable[tuple[str, float, bool]]) -> list[Span]:
+    groups: list[tuple[list[str], float, bool]] = []
+    for text, weight, new_chunk in pieces:
+        if not new_chunk and groups and groups[-1][1] == weight:
+            groups[-1][0].append(text)
+        elif text or new_chunk:
+            groups.append(([text], weight, new_chunk))
+    return [Span("".join(texts), weight, new) for texts, weight, new in groups] or [Span("")]
+
+
+def plain(text: str) -> str:
+    """The prompt's words alone: without weights, brackets, BREAK and `<lora:...>`."""
+    return "".join((" " if span.new_chunk else "") + span.text for span in parse_weights(_own_words(text)))
+
+
+def _own_words(text: str) -> str:
+    return _NETWORK.sub("", text)
+
+
+def chunk_length(tokenizer: Any) -> int:
+    """Tokens that one chunk holds beside BOS and EOS: 75 for CLIP, fewer for a smaller text encoder."""
+    return int(min(tokenizer.model_max_length, _CHUNK + 2)) - 2
+
+
+def chunk(text: str, tokenizer: Any, convert: Callable[[str], str] | None = None) -> list[Chunk]:
+    """The prompt in chunks of `chunk_length` tokens, at least one, padded as diffusers pads them.
+
+    BREAK begins a new chunk. Where a chunk is full, a phrase begun after a comma within its last `WRAP`
+    tokens moves on whole. convert: applied to each text before it is tokenized (textual inversion).
+    """
+    ends = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+    length = chunk_length(tokenizer)
+    return [_framed(ids, weights, length, *ends) for ids, weights in _filled(text, tokenizer, convert)]
+
+
+def count_tokens(text: str, tokenizer: Any) -> TokenCount:
+    """Tokens as the webui shows them, 14/75 or 80/150: every chunk but the last counts as full."""
+    chunks, length = _filled(text, tokenizer, None), chunk_length(tokenizer)
+    return TokenCount(length * (len(chunks) - 1) + len(chunks[-1][0]), length * len(chunks))
+
+
+def _framed(ids: Sequence[int], weights: Sequence[float], length: int, bos: int, eos: int, pad: int) -> Chunk:
+    padding = length - len(ids)
+    return Chunk((bos, *ids, eos, *[pad] * padding), (1.0, *weights, 1.0, *[1.0] * padding))
+
+
+def _filled(
+    text: str, tokenizer: Any, convert: Callable[[str], str] | None
+) -> list[tuple[list[int], list[float]]]:
+    """Token ids and weights of each chunk, without BOS, EOS and padding."""
+    length = chunk_length(tokenizer)
+    comma = _comma(tokenizer)
+    spans = parse_weights(_own_words(text))
+    texts = [convert(span.text) if convert else span.text for span in spans]
+    # verbose=False: it warns of prompts longer than 77 tokens, which is what chunks are for
+    tokens = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+    chunks: list[tuple[list[int], list[float]]] = []
+    ids: list[int] = []
+    weights: list[float] = []
+    phrase = 0  # where the phrase after the last comma begins; 0 without a comma in this chunk
+
+    def finish(at: int) -> None:
+        nonlocal ids, weights, phrase
+        chunks.append((ids[:at], weights[:at]))
+        ids, weights, phrase = ids[at:], weights[at:], 0
+
+    for span, span_ids in zip(spans, tokens):
+        if span.new_chunk:
+            finish(len(ids))
+        for token in span_ids:
+            if len(ids) == length:
+                wrap = token != comma and phrase > 0 and length - phrase < WRAP
+                finish(phrase if wrap else length)
+            ids.append(token)
+            weights.append(span.weight)
+            if token == comma and len(ids) > 1:
+                phrase = len(ids)
+    if ids or not chunks:
+        finish(len(ids))
+    return chunks
+
+
+def _comma(tokenizer: Any) -> int | None:
+    found = tokenizer.convert_tokens_to_ids(",</w>")
+    return None if found == tokenizer.unk_token_id else found
+
+
+def encode(pipe: Any, prompt: str, negative_prompt: str | None, guidance: bool) -> Encoded:
+    """What to call `pipe` with for this prompt.
+
+    Stable Diffusion and SDXL get `prompt_embeds` and, with `guidance`, `negative_prompt_embeds`
+    (1, 77 * chunks, width), SDXL also the two pooled ones (1, width), on the pipeline's device in the text
+    encoder's dtype.
+    A `negative_prompt` of None means what it means to diffusers: empty, or zeros where SDXL's configuration
+    says so. Other models get the plain words, and a note that weights were left out.
+    """
+    notes = _notes(prompt, negative_prompt or "")
+    if not guidance and negative_prompt and negative_prompt.strip():
+        notes.append("The negative prompt has no effect while guidance is 1.")
+    encoders = _clip_encoders(pipe)
+    if not encoders:
+        kwargs: dict[str, Any] = {"prompt": plain(prompt)}
+        kwargs["negative_prompt"] = None if negative_prompt is None else plain(negative_prompt)
+        if any(_has_weights(text) for text in (prompt, negative_prompt or "")):
+            notes.append("This model takes no attention weights: brackets, weights and BREAK were left out.")
+        return Encoded(kwargs, tuple(notes))
+
+    import torch
+
+    sdxl = hasattr(pipe, "text_encoder_2")
+    zeros = sdxl and negative_prompt is None and pipe.config.force_zeros_for_empty_prompt
+    texts = [prompt] if not guidance or zeros else [prompt, negative_prompt or ""]
+    with torch.no_grad():
+        embeds, pooled = _embedded(pipe, encoders, texts, sdxl)
+    if guidance and zeros:
+        embeds.append(torch.zeros_like(embeds[0]))
+        pooled.append(torch.zeros_like(pooled[0]))
+    kwargs = dict(zip(("prompt_embeds", "negative_prompt_embeds"), embeds))
+    kwargs.update(zip(("pooled_prompt_embeds", "negative_pooled_prompt_embeds"), pooled))
+    return Encoded(kwargs, tuple(notes))
+
+
+def _clip_encoders(pipe: Any) -> list[tuple[Any, Any]]:
+    """(tokenizer, text encoder) of each CLIP that a UNet listens to; none for every other kind of model."""
+    if getattr(pipe, "unet", None) is None:
+        return []
+    pairs = [
+        (getattr(pipe, f"tokenizer{number}", None), getattr(pipe, f"text_encoder{number}", None))
+        for number in ("", "_2")
+    ]
+    present = [(tokenizer, encoder) for tokenizer, encoder in pairs if encoder is not None]
+    clip = all(encoder.config.model_type == "clip_text_model" for _, encoder in present)
+    return present if clip else []
+
+
+def _embedded(
+    pipe: Any, encoders: Sequence[tuple[Any, Any]], texts: Sequence[str], sdxl: bool
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Embeddings (1, tokens, width) of each text, all of one length, and SDXL's pooled ones (1, width)."""
+    import torch
+
+    convert = getattr(pipe, "maybe_convert_prompt", None)
+    chunked: list[list[list[Chunk]]] = []  # by encoder, then by text
+    for tokenizer, _ in encoders:
+        converter = None if convert is None else lambda text, tokenizer=tokenizer: convert(text, tokenizer)
+        chunked.append([chunk(text, tokenizer, converter) for text in texts])
+    count = max(len(chunks) for by_text in chunked for chunks in by_text)
+    parts: list[list[Tensor]] = [[] for _ in texts]
+    pooled: list[Tensor] = []
+    for (tokenizer, encoder), by_text in zip(encoders, chunked):
+        (empty,) = chunk("", tokenizer)
+        # Encoded once each: padding a short negative prompt repeats the empty chunk many times.
+        outputs: dict[tuple[int, ...], tuple[Tensor, Tensor | None]] = {}
+        for index, chunks in enumerate(by_text):
+            padded = chunks + [empty] * (count - len(chunks))
+            for part in padded:
+                if part.ids not in outputs:
+                    outputs[part.ids] = _hidden(encoder, tokenizer, part.ids, sdxl)
+            weighted = [emphasised(outputs[part.ids][0], part.weights) for part in padded]
+            parts[index].append(torch.cat(weighted, dim=1) if count > 1 else weighted[0])
+            first = outputs[padded[0].ids][1]
+            if first is not None and len(pooled) <= index:
+                pooled.append(first)
+    # diffusers casts to the last encoder's dtype, wherever the parts were computed
+    target = {"dtype": encoders[-1][1].dtype, "device": pipe._execution_device}
+    return [torch.concat(part, dim=-1).to(**target) for part in parts], pooled
+
+
+def _hidden(
+    encoder: Any, tokenizer: Any, ids: Sequence[int], penultimate: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Hidden states (1, tokens, width) and, of an encoder with a projection, the pooled state (1, width).
+
+    A batch of one, in diffusers' order of operations, since another batch size rounds differently.
+    This is the one place that chooses the layer, so clip skip belongs here.
+    """
+    import torch
+    from diffusers.utils.torch_utils import get_module_execution_device
+
+    device = get_module_execution_device(encoder)
+    batch = torch.tensor([list(ids)], dtype=torch.long, device=device)
+    if penultimate:
+        output = encoder(batch, output_hidden_states=True)
+        return output.hidden_states[-2], output[0] if output[0].ndim == 2 else None
+    mask = None
+    if getattr(encoder.config, "use_attention_mask", None):
+        words = list(ids).index(tokenizer.eos_token_id, 1) + 1
+        mask = torch.tensor([[1] * words + [0] * (len(ids) - words)], device=device)
+    return encoder(batch, attention_mask=mask)[0], None
+
+
+def emphasised(hidden: Tensor, weights: Sequence[float]) -> Tensor:
+    """Hidden states (1, tokens, width) times each token's weight, with the chunk's mean restored.
+
+    The webui's "Original" emphasis. Unweighted states are returned as they are, without any rounding.
+    """
+    if all(weight == 1.0 for weight in weights):
+        return hidden
+
+    import torch
+
+    wide = hidden.float()
+    scaled = wide * torch.tensor(weights, dtype=wide.dtype, device=wide.device).reshape(1, -1, 1)
+    restored = scaled * (wide.mean() / scaled.mean())
+    limits = torch.finfo(hidden.dtype)
+    # Weights like 0 and -1 can bring the mean to nothing; then dividing by it would make everything infinite.
+    usable = bool(torch.isfinite(restored).all()) and float(restored.abs().max()) <= limits.max
+    return (restored if usable else scaled.clamp(limits.min, limits.max)).to(hidden.dtype)
+
+
+def _has_weights(text: str) -> bool:
+    return any(span.weight != 1.0 or span.new_chunk for span in parse_weights(_own_words(text)))
+
+
+def _notes(*texts: str) -> list[str]:
+    """Sentences on the syntax in these prompts that is not carried out."""
+    notes = []
+    if any(_NETWORK.search(text) for text in texts):
+        notes.append("<lora:...> in the prompt was left out: it names a file that is not loaded this way.")
+    unknown: dict[str, None] = {}
+    for text in texts:
+        for inner in _SQUARE.findall(text):
+            if "|" in inner:
+                unknown["[a|b]"] = None
+            elif _WHEN.search(inner):
+                unknown["[a:b:0.5]"] = None
+        if any("|" in inner for inner in _CURLY.findall(text)):
+            unknown["{a|b}"] = None
+        if _AND.search(text):
+            unknown["AND"] = None
+        if _WILDCARD.search(text):
+            unknown["__name__"] = None
+    if unknown:
+        notes.append(f"Read as plain words, since they are not carried out: {', '.join(unknown)}.")
+    return notes
