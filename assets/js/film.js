@@ -1,0 +1,92 @@
+// The film strip: a thumbnail of the predicted picture for each step, and the slider under it.
+
+import { el } from './dom.js';
+
+export class Film {
+  /** look(index): the hand is over a frame (null: it left). choose(index): it stays at that frame. */
+  constructor({ look, choose }) {
+    this.slots = [];
+    this.shown = 0;
+    this.strip = el('div.film', { 'aria-hidden': 'true' });
+    this.slider = el('input.scrub', { type: 'range', min: 0, max: 0, step: 1, 'aria-label': 'Step shown' });
+    this.root = el('div.film-box', {}, this.strip, this.slider);
+    let dragging = false;
+    this.strip.addEventListener('pointermove', (event) => {
+      const index = this.at(event);
+      if (index === null) return;
+      if (dragging) choose(index);
+      else if (event.pointerType === 'mouse') look(index);
+    });
+    this.strip.addEventListener('pointerdown', (event) => {
+      const index = this.at(event);
+      if (index === null) return;
+      dragging = event.pointerType === 'mouse';
+      choose(index);
+    });
+    const release = () => (dragging = false);
+    this.strip.addEventListener('pointerup', release);
+    this.strip.addEventListener('pointercancel', release);
+    this.strip.addEventListener('pointerleave', () => (release(), look(null)));
+    this.strip.addEventListener('dragstart', (event) => event.preventDefault());
+    this.slider.addEventListener('input', () => choose(Number(this.slider.value)));
+  }
+
+  at(event) {
+    const slot = event.target.closest?.('.frame');
+    const index = slot ? this.slots.indexOf(slot) : -1;
+    return index >= 0 && index < this.shown ? index : null;
+  }
+
+  /** Another film: `length` places, filled as frames come. */
+  begin(length) {
+    this.slots = [];
+    this.shown = 0;
+    this.strip.replaceChildren();
+    this.strip.scrollLeft = 0;
+    this.room(length);
+  }
+
+  room(length) {
+    while (this.slots.length < length) {
+      const slot = el('div.frame');
+      this.slots.push(slot);
+      this.strip.append(slot);
+    }
+    while (this.slots.length > Math.max(length, this.shown)) this.slots.pop().remove();
+  }
+
+  /** Adds the frames that are new, and marks the one that is looked at; `home`: where it rests without a hand. */
+  show(frames, current, home, length) {
+    if (frames.length < this.shown) this.begin(length);
+    this.room(Math.max(length, frames.length));
+    for (; this.shown < frames.length; this.shown += 1) {
+      const frame = frames[this.shown];
+      const slot = this.slots[this.shown];
+      slot.classList.add('full');
+      slot.classList.toggle('final', Boolean(frame.final));
+      slot.append(el('img', { src: frame.thumb ?? frame.url, alt: '', draggable: false, decoding: 'sync' }));
+    }
+    this.slots.forEach((slot, index) => {
+      slot.classList.toggle('now', index === current);
+      slot.classList.toggle('here', index === home); // shown whole; it may not move under the hand
+    });
+    this.slider.max = Math.max(0, frames.length - 1);
+    this.slider.value = Math.max(0, current);
+    this.slider.disabled = frames.length < 2;
+    const part = frames.length > 1 ? (100 * Math.max(0, current)) / (frames.length - 1) : 0;
+    this.slider.style.setProperty('--part', `${part}%`);
+    const frame = frames[current];
+    if (frame) this.slider.setAttribute('aria-valuetext', frame.final ? 'finished picture' : `step ${frame.step} of ${frame.total}`);
+    this.keepInSight(this.slots[current]);
+  }
+
+  keepInSight(slot) {
+    if (!slot || this.strip.matches(':hover')) return;
+    const left = slot.offsetLeft - this.strip.offsetLeft;
+    const { scrollLeft, clientWidth } = this.strip;
+    if (left < scrollLeft) this.strip.scrollLeft = Math.max(0, left - 8);
+    else if (left + slot.offsetWidth > scrollLeft + clientWidth) {
+      this.strip.scrollLeft = left + slot.offsetWidth - clientWidth + 8;
+    }
+  }
+}

@@ -1,0 +1,90 @@
+// The header's right side: engine, device, queue, theme and the keyboard sheet.
+
+import { el, heard, say, tell } from './dom.js';
+
+const KEYS = [
+  ['Ctrl + Enter', 'Generate, from anywhere'],
+  ['Esc', 'Stop the run'],
+  ['← →', 'Step back and forth through the film'],
+  ['Home, End', 'First step, finished picture'],
+  ['?', 'This sheet'],
+];
+
+export function mount({ root, props }) {
+  const status = new Status(root);
+  status.show(props.value);
+  return status;
+}
+
+class Status {
+  constructor(root) {
+    this.light = el('i.light');
+    this.state = el('span.state', { role: 'status' }, this.light, el('span'));
+    this.why = el('span.tip', { role: 'tooltip', id: 'device-why' });
+    this.badge = el('button.badge', { type: 'button', 'aria-describedby': 'device-why', hidden: true });
+    this.queue = el('span.queue', { title: 'Jobs that run or wait' }, 'queue ', el('b', {}, '0'));
+    const sheet = keySheet();
+    root.className = 'status';
+    root.append(
+      this.state,
+      el('span.tip-box', {}, this.badge, this.why),
+      this.queue,
+      themeSwitch(),
+      el('button.round', { type: 'button', title: 'Keyboard (?)', 'aria-label': 'Keyboard', onclick: () => sheet.showModal() }, '?'),
+      sheet,
+    );
+    heard('queue', (length) => this.count(length));
+    heard('keys', () => (sheet.open ? sheet.close() : sheet.showModal()));
+  }
+
+  show(value) {
+    if (!value || !('ready' in value)) return;
+    this.state.dataset.state = value.ready ? 'ready' : value.fault ? 'fault' : 'starting';
+    say(this.state.lastChild, value.ready ? 'Ready' : value.message);
+    this.state.title = value.message;
+    this.badge.hidden = !value.badge;
+    say(this.badge, value.badge);
+    say(this.why, value.device);
+    this.count(value.queue);
+    if (value.ready) tell('ready');
+  }
+
+  count(length) {
+    say(this.queue.lastChild, String(length));
+    this.queue.classList.toggle('busy', length > 0);
+  }
+}
+
+function themeSwitch() {
+  const root = document.documentElement;
+  const button = el('button.round', { type: 'button' }, el('i.half'));
+  const name = () => {
+    const other = root.dataset.theme === 'light' ? 'dark' : 'light';
+    button.title = `Change to the ${other} look`;
+    button.setAttribute('aria-label', button.title);
+  };
+  button.onclick = () => {
+    root.dataset.theme = root.dataset.theme === 'light' ? 'dark' : 'light';
+    localStorage.setItem('darkroom.theme', root.dataset.theme);
+    name();
+  };
+  name();
+  return button;
+}
+
+function keySheet() {
+  const rows = KEYS.flatMap(([keys, deed]) => [el('dt', {}, ...keys.split(/(?<=[ +,])/).map(asKey)), el('dd', {}, deed)]);
+  const sheet = el('dialog.sheet', { 'aria-labelledby': 'keys-title' });
+  sheet.append(
+    el('h2', { id: 'keys-title' }, 'Keyboard'),
+    el('dl', {}, ...rows),
+    el('form', { method: 'dialog' }, el('button.deed', {}, 'Close')),
+  );
+  sheet.addEventListener('click', (event) => event.target === sheet && sheet.close());
+  return sheet;
+}
+
+function asKey(part) {
+  const key = part.trim().replace(/,$/, '');
+  return key === '+' || key === '' ? ' + ' : el('kbd', {}, key);
+}

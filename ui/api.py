@@ -1,0 +1,71 @@
+"""The endpoints for scripts (gradio_client): `/text_to_image` takes the request's fields by name.
+
+Signatures are made from the request's fields, so a new field is an argument of the endpoint at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import gradio as gr
+
+from pipelines.events import Cancelled, Failed, Finished
+from pipelines.request import GenerationRequest, InvalidRequest
+from pipelines.worker import Worker
+
+Kept = tuple[list[str], str]
+"""The kept files' paths, and the generation text of the first."""
+
+
+def add(worker: Worker) -> None:
+    """Adds the endpoints to the page that is being built."""
+    gr.api(text_to_image(worker), api_name="text_to_image", concurrency_limit=None)
+
+
+def text_to_image(worker: Worker) -> Callable[..., Awaitable[Kept]]:
+    """The function behind `/text_to_image`, with the request's fields as its parameters."""
+    names = list(GenerationRequest.model_fields)
+
+    async def run(*given: Any) -> Kept:
+        """Makes pictures. Everything has a default but the prompt; returns paths and the generation text."""
+        try:
+            job_id = worker.submit(GenerationRequest.parse(dict(zip(names, given))))
+        except InvalidRequest as problem:
+            raise gr.Error(str(problem), print_exception=False) from None
+        try:
+            ending = [event async for events in worker.afollow(job_id) for event in events][-1]
+        except (asyncio.CancelledError, GeneratorExit):
+            worker.stop(job_id)
+            raise
+        return _kept(ending)
+
+    run.__signature__ = _signature()  # type: ignore[attr-defined]
+    run.__annotations__ = {name: field.annotation for name, field in GenerationRequest.model_fields.items()}
+    return run
+
+
+def _kept(ending: Any) -> Kept:
+    match ending:
+        case Finished(pictures):
+            return [picture.path for picture in pictures], pictures[0].parameters if pictures else ""
+        case Failed(message):
+            raise gr.Error(message, print_exception=False)
+        case Cancelled():
+            raise gr.Error("The run was stopped before it was finished.", print_exception=False)
+    raise TypeError(f"a job ended in {type(ending).__name__}")
+
+
+def _signature() -> inspect.Signature:
+    parameters = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=inspect.Parameter.empty if field.is_required() else field.default,
+            annotation=field.annotation,
+        )
+        for name, field in GenerationRequest.model_fields.items()
+    ]
+    return inspect.Signature(parameters, return_annotation=Kept)

@@ -1,0 +1,166 @@
+"""The program: starts the engine, serves the page on this machine and ends both on Ctrl+C.
+
+The engine's process is started before gradio is imported, so that both imports run at the same time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+import webbrowser
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pipelines
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from pipelines.worker import Worker
+
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
+LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
+QUEUE_REST = 0.02
+"""Seconds between two looks of Gradio's queue at whether there is work; its own 1 ms costs 8% of a core."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the program until it is interrupted; returns the exit status."""
+    import launch
+
+    options = launch.parse_options(sys.argv[1:] if argv is None else argv)
+    try:
+        door = _bound(options.host, options.port)
+    except OSError as error:
+        print(_port_problem(options.port, error), file=sys.stderr)
+        return 1
+    with (
+        contextlib.closing(door),
+        pipelines.open(
+            options.data, models=options.models, device=options.device, dtype=options.dtype, process=True
+        ) as worker,
+    ):
+        return _serve(worker, options, door)
+
+
+def _serve(worker: Worker, options: Any, door: socket.socket) -> int:
+    import uvicorn
+
+    hosts = [*LOCAL_HOSTS, *options.allowed_host]
+    if options.listen:
+        hosts += list(_own_names())
+    if options.share:
+        hosts.append("*.gradio.live")
+    app = build(worker, options.data, hosts=hosts, auth=options.auth)
+    address = f"http://{'127.0.0.1' if not options.listen else _own_address()}:{options.port}"
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            print(f"Darkroom is open at {address}  (Ctrl+C ends it)", flush=True)
+            if options.share:
+                print(f"and, for those who know the password, at {_shared(options.port)}", flush=True)
+            if not options.no_browser:
+                webbrowser.open(address)
+
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, ws="none")
+    server = Server(config)
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again once all is closed
+        server.run(sockets=[door])
+    return 0
+
+
+def build(
+    worker: Worker,
+    data: str | Path,
+    *,
+    hosts: Iterable[str] = LOCAL_HOSTS,
+    auth: tuple[str, str] | None = None,
+) -> FastAPI:
+    """The whole web application over a worker; `data`: its folder, whose outputs/ the page may show.
+
+    hosts: names under which the page may be asked for. Any other is refused, else a foreign page whose
+    name is made to point at this machine could use the program (DNS rebinding).
+    """
+    import gradio as gr
+    from fastapi import FastAPI
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    from ui import page, web
+    from ui.components.base import ASSETS_URL
+    from ui.theme import Darkroom
+
+    blocks = page.build(worker)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(web.Frame)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
+    for folder in ("css", "js", "fonts", "img"):
+        app.mount(f"/{ASSETS_URL}/{folder}", web.Assets(directory=ASSETS / folder))
+    gr.mount_gradio_app(
+        app,
+        blocks,
+        path="/",
+        theme=Darkroom(),
+        auth=auth,
+        allowed_paths=[str((Path(data).resolve() / "outputs"))],
+        footer_links=[],
+        run_history=False,
+        ssr_mode=False,
+        show_error=True,
+        pwa=False,
+        mcp_server=False,
+        enable_monitoring=False,
+        favicon_path=str(ASSETS / "img" / "icon.png"),
+        max_file_size="100mb",
+    )
+    blocks._queue.sleep_when_free = QUEUE_REST
+    return app
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    door = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    if sys.platform != "win32":  # there it would let two programs share the port
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        door.bind((host, port))
+        door.listen(128)
+    except OSError:
+        door.close()
+        raise
+    return door
+
+
+def _port_problem(port: int, error: OSError) -> str:
+    return (
+        f"Port {port} cannot be used ({error.strerror}): another program, or Darkroom itself, is open there. "
+        f"Close that, or take another port: python launch.py --port {port % 65535 + 1}"
+    )
+
+
+def _own_address() -> str:
+    """The address under which other machines reach this one; no packet is sent to find it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])
+
+
+def _own_names() -> Iterator[str]:
+    name = socket.gethostname().lower()
+    yield from (name, f"{name}.local", _own_address())
+
+
+def _shared(port: int) -> str:
+    import secrets
+
+    from gradio.networking import setup_tunnel
+
+    return setup_tunnel("127.0.0.1", port, secrets.token_urlsafe(32), None, None)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,47 @@
+"""What this project's own components share.
+
+Gradio writes a .pyi file beside the source of every component class it sees defined; type checkers would
+read those copies instead of the source, so classes here are made by a metaclass that leaves this out.
+"""
+
+from __future__ import annotations
+
+from abc import ABCMeta
+from typing import Any
+
+import gradio as gr
+from gradio.component_meta import ComponentMeta
+
+ASSETS_URL = "darkroom"
+"""Where assets/css, js, fonts and img are served, relative to the page."""
+
+
+class WithoutStub(ComponentMeta):
+    """Makes a component class without its .pyi; for classes that add neither events nor an __init__."""
+
+    def __new__(mcs, name: str, bases: tuple[type, ...], members: dict[str, Any]) -> Any:
+        return ABCMeta.__new__(mcs, name, bases, members)
+
+
+class Scripted(gr.HTML, metaclass=WithoutStub):
+    """A component that a module of assets/js draws and runs; its value is whatever JSON the two agree on."""
+
+    def api_info(self) -> dict[str, Any]:
+        return {"type": "object"}
+
+
+def script(module: str, *events: str) -> dict[str, str]:
+    """Arguments of gr.HTML that hand the element to `mount` of `module`, which may trigger `events`.
+
+    The template stays empty on purpose: Gradio compiles it anew at each change of the value.
+    """
+    address = f"new URL('{ASSETS_URL}/js/{module}', document.baseURI)"
+    names = ", ".join(f"'{event}'" for event in events)
+    return {
+        "html_template": "<div></div>",
+        "js_on_load": f"""
+            const mounted = import({address}).then((module) =>
+                module.mount({{ root: element.firstElementChild, props, trigger, server, events: [{names}] }}));
+            watch('value', () => mounted.then((part) => part.show(props.value)));
+        """,
+    }

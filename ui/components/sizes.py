@@ -1,0 +1,30 @@
+"""Shapes to choose a size from: buttons of the usual proportions, at about as many pixels as the model likes."""
+
+from __future__ import annotations
+
+import math
+
+from ui.components.base import Scripted, script
+
+SHAPES = ((1, 1), (4, 3), (16, 9), (3, 4), (9, 16))
+
+
+def presets(native: int, step: int = 8) -> list[dict[str, int]]:
+    """The sizes for a model trained on `native` pixels a side: as many pixels, in steps of `step`."""
+    sizes = []
+    for across, down in SHAPES:
+        width = round(native * math.sqrt(across / down) / step) * step
+        height = round(native * math.sqrt(down / across) / step) * step
+        sizes.append({"across": across, "down": down, "width": width, "height": height})
+    return sizes
+
+
+def size_buttons(native: int, tab: str) -> Scripted:
+    """The component; its value is {"presets"}, and {"width", "height"} when one is `picked`; `swapped` swaps."""
+    return Scripted(
+        value={"presets": presets(native)},
+        elem_id=f"{tab}-sizes",
+        elem_classes=["plain", "sizes"],
+        apply_default_css=False,
+        **script("sizes.js", "picked", "swapped"),
+    )

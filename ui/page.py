@@ -1,0 +1,164 @@
+"""The page put together: header, tabs and the stage that all tabs share.
+
+A tab is a row of TABS and a module with a `build(page)`; the stage stands outside of the tabs, so a picture
+goes on developing in sight while another tab is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from pipelines.models import ModelSpec
+from pipelines.request import GenerationRequest, InvalidRequest
+from pipelines.worker import UnknownJob, Worker
+from ui import api, text2image, view
+from ui.components.base import Scripted
+from ui.components.header import status, status_value
+from ui.components.stage import stage
+from ui.form import Choice
+
+JOBS_REMEMBERED = 40
+"""How many jobs of its session a page that comes back is shown."""
+
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+"""For every event of the page: no overlay over what it changes, and no endpoint for scripts."""
+
+
+@dataclass(frozen=True)
+class Tab:
+    """One tab: its key in the page's address, its title and what lays it out."""
+
+    key: str
+    title: str
+    build: Callable[[Page], None]
+
+
+TABS = (Tab("text", "Text", text2image.build),)
+
+
+class Page:
+    """What the tabs share: the worker, the chosen model and the stage."""
+
+    def __init__(self, worker: Worker, blocks: gr.Blocks):
+        self.worker, self.blocks = worker, blocks
+        self.models: list[ModelSpec] = worker.models()
+        self.stage: Scripted = stage(self.story, self.invitation(self.spec()))
+        self.model: Component = gr.State()
+
+    def spec(self, key: Any = None) -> ModelSpec | None:
+        """The model with that key, else the first there is."""
+        found = [spec for spec in self.models if spec.key == key]
+        return (found or self.models or [None])[0]
+
+    def invitation(self, spec: ModelSpec | None) -> dict[str, Any]:
+        """What the stage shows for a model while there is no picture: prompts that it is known to paint."""
+        if spec is None:
+            return {"title": "", "examples": []}
+        return {"title": spec.title, "examples": list(spec.examples)}
+
+    async def generate(self, **values: Any) -> AsyncIterator[dict[str, Any]]:
+        """Submits what the form holds and tells the stage its story; bad values are told by field."""
+        try:
+            job_id = self.worker.submit(GenerationRequest.parse(values))
+        except InvalidRequest as problem:
+            yield {"problems": problem.problems}
+            return
+        async for message in view.follow(self.worker, job_id):
+            yield message
+
+    async def resume(self, event: gr.EventData) -> AsyncIterator[dict[str, Any]]:
+        """What the jobs that a returning page remembers have come to; those that run are gone on with."""
+        jobs, forgotten = [], []
+        for job_id in _texts(event._data.get("jobs"))[-JOBS_REMEMBERED:]:
+            try:
+                jobs.append(self.worker.job(job_id))
+            except UnknownJob:
+                forgotten.append(job_id)
+        ended = [job for job in jobs if job.done]
+        running = [job.id for job in jobs if not job.done]
+        yield view.summary(ended, self.worker.queue_length, forgotten)
+        async for message in _merged(self.worker, running):
+            yield message
+
+    def story(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """A job's story from one of its events on, for a page that lacks a part of it."""
+        start = asked.get("from")
+        start = start if isinstance(start, int) and start >= 0 else 0
+        try:
+            job = self.worker.job(str(asked.get("job")))
+        except UnknownJob:
+            return {"jobs": [], "forgotten": [str(asked.get("job"))], "queue": self.worker.queue_length}
+        return view.message(job, list(job.events[start:]), start, self.worker.queue_length)
+
+    def stop(self, event: gr.EventData) -> None:
+        """Stops the job that the page names; one that has ended meanwhile is left alone."""
+        job_id = str(event._data.get("job"))
+        if job_id in self.worker.running():
+            self.worker.stop(job_id, keep=bool(event._data.get("keep")))
+
+
+def build(worker: Worker) -> gr.Blocks:
+    """The whole page over a worker."""
+    with gr.Blocks(title="Darkroom", analytics_enabled=False, fill_width=True) as blocks:
+        page = Page(worker, blocks)
+        shown = _header(page)
+        with gr.Row(elem_id="bench", elem_classes=["single"] if len(TABS) == 1 else []):
+            with gr.Column(elem_id="ask", scale=0), gr.Tabs(elem_id="tabs"):
+                for tab in TABS:
+                    with gr.Tab(tab.title, id=tab.key):
+                        tab.build(page)
+            page.stage.render()
+        page.stage.resume(page.resume, outputs=page.stage, concurrency_limit=None, **QUIET)
+        page.stage.stop(page.stop, queue=False, **QUIET)
+        blocks.load(_watcher(worker), outputs=shown, concurrency_limit=None, **QUIET)
+        api.add(worker)
+    blocks.queue(api_open=False, default_concurrency_limit=None)
+    return blocks
+
+
+def _header(page: Page) -> Scripted:
+    with gr.Row(elem_id="header"):
+        gr.HTML("<h1>Darkroom</h1>", elem_id="name", apply_default_css=False, js_on_load=None)
+        first = page.spec()
+        page.model = Choice(
+            choices=[(f"{spec.title}  ·  {spec.summary}", spec.key) for spec in page.models],
+            value=first.key if first else None,
+            label="Model",
+            elem_id="model",
+            elem_classes=["field"],
+            container=False,
+            scale=0,
+            interactive=True,
+        )
+        return status()
+
+
+def _watcher(worker: Worker) -> Callable[[], AsyncIterator[dict[str, Any]]]:
+    async def watch() -> AsyncIterator[dict[str, Any]]:
+        """How the engine is until it is up. Later changes a page hears of with its jobs: an event that
+        never ended would hold one of the six connections that a browser opens to a server."""
+        async for state in worker.watch():
+            yield status_value(state, worker.queue_length)
+            if state.ready or state.fault:
+                return
+
+    return watch
+
+
+async def _merged(worker: Worker, job_ids: list[str]) -> AsyncIterator[dict[str, Any]]:
+    # Jobs run one after the other; all that a waiting one has to tell is that it waits.
+    for job_id in job_ids:
+        if not (job := worker.job(job_id)).done:
+            yield view.message(job, list(job.events), 0, worker.queue_length)
+    for job_id in job_ids:
+        async for message in view.follow(worker, job_id):
+            yield message
+
+
+def _texts(value: Any) -> list[str]:
+    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
