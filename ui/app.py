@@ -104,7 +104,7 @@ def build(
         path="/",
         theme=Darkroom(),
         auth=auth,
-        allowed_paths=[str((Path(data).resolve() / "outputs"))],
+        allowed_paths=[str(Path(data).resolve() / "outputs")],
         footer_links=[],
         run_history=False,
         ssr_mode=False,

@@ -27,7 +27,9 @@ class _AsGiven(metaclass=WithoutStub):
 
     def get_block_name(self) -> str:
         """Name of gradio's own class: it says which of the page's parts draws the component."""
-        return next(kind.__name__.lower() for kind in type(self).__mro__ if kind.__module__.startswith("gradio."))
+        return next(
+            kind.__name__.lower() for kind in type(self).__mro__ if kind.__module__.startswith("gradio.")
+        )
 
 
 class Text(_AsGiven, gr.Textbox):

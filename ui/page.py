@@ -52,8 +52,8 @@ class Page:
 
     def spec(self, key: Any = None) -> ModelSpec | None:
         """The model with that key, else the first there is."""
-        found = [spec for spec in self.models if spec.key == key]
-        return (found or self.models or [None])[0]
+        first = self.models[0] if self.models else None
+        return next((spec for spec in self.models if spec.key == key), first)
 
     def invitation(self, spec: ModelSpec | None) -> dict[str, Any]:
         """What the stage shows for a model while there is no picture: prompts that it is known to paint."""

@@ -1,11 +1,62 @@
-"""Generation parameters out of a picture or a text, into the form."""
+"""Generation parameters out of a picture or a text, into the form.
+
+What this program cannot do (a sampler it lacks, a size it refuses) is left out of the form and said so; the
+model is never switched.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
 from typing import Any
-import gradio as gr
-from gradio.components import Component
-from ui.form import Form
+
+from pipelines import metadata, schedulers
+from pipelines.request import GenerationRequest, InvalidRequest
+from ui.form import sound
+
+NOTHING = (
+    "This picture carries no generation parameters. Editors and messengers often take them out; "
+    "the file as it was first saved still has them."
+)
+NO_TEXT = (
+    "There are no parameters in this text. It needs a line such as “Steps: 20, Sampler: Euler, Seed: 1”."
+)
 
 
-def read_parameters(form: Form, note: Component, path: Any = None, text: Any = None) -> dict[Component, Any]:
-    return {note: "not yet"}
+def from_file(path: str) -> tuple[dict[str, Any], str]:
+    """The settings that a picture carries, and a sentence about them as HTML."""
+    try:
+        found = metadata.read_fields(Path(path))
+    except (metadata.UnreadablePicture, OSError) as problem:
+        return {}, _trouble(str(problem))
+    return _taken(found, found.get("source") or "this picture") if found else ({}, _trouble(NOTHING))
+
+
+def from_text(text: Any) -> tuple[dict[str, Any], str]:
+    """The settings that a generation text tells, and a sentence about them as HTML."""
+    found = metadata.parse(str(text or ""))
+    if not found.get("extras") and "num_inference_steps" not in found:
+        return {}, _trouble(NO_TEXT)
+    return _taken(found, "the text")
+
+
+def _taken(found: Mapping[str, Any], source: str) -> tuple[dict[str, Any], str]:
+    given = {
+        name: found[name] for name in GenerationRequest.model_fields if name in found and name != "model"
+    }
+    kept = sound(given)
+    try:
+        schedulers.check(kept.get("scheduler", "Euler"), kept.get("schedule", "Automatic"))
+    except InvalidRequest as problem:
+        kept = {name: value for name, value in kept.items() if name not in problem.problems}
+    titles = {name: (GenerationRequest.model_fields[name].title or name) for name in given}
+    left = [f"{titles[name]} {str(given[name])[:40]}" for name in given if name not in kept]
+    sentence = f"Taken from {escape(source[:60])}: {len(kept)} settings."
+    if left:
+        sentence += f" Left as it was, since Darkroom has none such: {escape(', '.join(left))}."
+    return kept, f'<p role="status">{sentence}</p>'
+
+
+def _trouble(sentence: str) -> str:
+    return f'<p class="problem" role="alert">{escape(sentence)}</p>'

@@ -5,21 +5,21 @@ It wires the form to the request and back; how things look is in assets/css, wha
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import json
 import gradio as gr
 from gradio.components import Component
 
 from pipelines import schedulers
 from pipelines.request import InvalidRequest
 from pipelines.worker import UnknownJob
+from ui import reading
 from ui.components.fold import fold
 from ui.components.sizes import presets, size_buttons
 from ui.components.tokens import token_count
 from ui.form import Choice, Form, Number, Seed, Slider, Text, field, filled, sound
-from ui.reading import read_parameters
 
 if TYPE_CHECKING:
     from pipelines.models import ModelSpec
@@ -42,6 +42,7 @@ JS_KEEP = """(kept, ...values) => document.body.dataset.restored
     ? Object.fromEntries(%s.map((name, place) => [name, values[place]])) : kept"""
 JS_RESTORED = "() => { document.body.dataset.restored = '1' }"
 JS_STOP = "() => document.dispatchEvent(new CustomEvent('darkroom:stop', {detail: {keep: %s}}))"
+JS_CHOOSE = "() => document.querySelector('.reader input[type=file]').click()"
 JS_MORE = "(strength) => ({title: 'More', word: strength > 0 ? `variation ${strength}` : ''})"
 
 
@@ -50,6 +51,7 @@ def build(page: Page) -> None:
     form, parts = _layout(page)
     _wire_runs(page, form, parts)
     _wire_fields(page, form, parts)
+    _wire_reading(form, parts)
     _wire_memory(page, form, parts)
 
 
@@ -60,10 +62,23 @@ def _layout(page: Page) -> tuple[Form, dict[str, Component]]:
     with gr.Column(elem_classes=["card"]):
         parts["tokens"] = token_count(page.worker, TAB)
         form["prompt"] = field(
-            Text, "prompt", TAB, info=None, lines=3, max_lines=8, autofocus=True, placeholder="A red house in the snow at night"
+            Text,
+            "prompt",
+            TAB,
+            info=None,
+            lines=3,
+            max_lines=8,
+            autofocus=True,
+            placeholder="A red house in the snow at night",
         )
         form["negative_prompt"] = field(
-            Text, "negative_prompt", TAB, info=None, lines=1, max_lines=4, placeholder="What you do not want to see"
+            Text,
+            "negative_prompt",
+            TAB,
+            info=None,
+            lines=1,
+            max_lines=4,
+            placeholder="What you do not want to see",
         )
     with gr.Row(elem_id="actions"):
         parts["generate"] = gr.Button("Generate", variant="primary", elem_id="generate", scale=1)
@@ -92,19 +107,21 @@ def _layout(page: Page) -> tuple[Form, dict[str, Component]]:
         form["subseed"] = field(Seed, "subseed", TAB, placeholder="random", min_width=120)
         form["subseed_strength"] = field(Slider, "subseed_strength", TAB, min_width=160)
     with fold("Read parameters", f"{TAB}-read"):
-        parts["file"] = gr.File(
-            label="A picture", file_types=["image"], height=72, elem_id=f"{TAB}-file", elem_classes=["reader"]
-        )
+        parts["file"] = gr.File(file_types=["image"], elem_classes=["reader"])  # unseen: page.js fills it
         with gr.Row():
-            parts["pasted"] = gr.Textbox(
+            gr.HTML("Drop or paste a picture anywhere, or", elem_classes=["plain"], apply_default_css=False)
+            parts["choose"] = gr.Button("choose one", elem_id=f"{TAB}-choose", size="sm", scale=0)
+        with gr.Row():
+            parts["pasted"] = Text(
                 label="Generation text",
                 show_label=False,
-                placeholder="or paste generation text here",
+                placeholder="Or paste generation text",
                 lines=1,
-                max_lines=4,
+                max_lines=3,
                 elem_id=f"{TAB}-pasted",
+                elem_classes=["field"],
             )
-            parts["read"] = gr.Button("Fill the form", elem_id=f"{TAB}-fill", scale=0)
+            parts["read"] = gr.Button("Fill the form", elem_id=f"{TAB}-fill", size="sm", scale=0)
     parts["note"] = gr.HTML(elem_id=f"{TAB}-note", elem_classes=["note"], apply_default_css=False)
     return form, parts
 
@@ -146,24 +163,25 @@ def _wire_fields(page: Page, form: Form, parts: Mapping[str, Any]) -> None:
     def example(event: gr.EventData) -> str:
         return str(event._data.get("prompt", ""))
 
-    page.model.input(
-        chosen, page.model, [page.stage, parts["sizes"], *form.values()], queue=False, **QUIET
-    )
+    page.model.input(chosen, page.model, [page.stage, parts["sizes"], *form.values()], queue=False, **QUIET)
     # The stage's own events.
     page.stage.example(example, outputs=form["prompt"], queue=False, **QUIET)
     page.stage.reuse(_reuse(page, form), outputs=list(form.values()), queue=False, **QUIET)
-    # Parameters from elsewhere.
-    outputs = [parts["note"], *form.values()]
-    parts["file"].upload(
-        lambda path: read_parameters(form, parts["note"], path=path), parts["file"], outputs, queue=False, **QUIET
-    )
-    parts["read"].click(
-        lambda text: read_parameters(form, parts["note"], text=text),
-        parts["pasted"],
-        outputs,
-        queue=False,
-        **QUIET,
-    )
+
+
+def _wire_reading(form: Form, parts: Mapping[str, Any]) -> None:
+    def read_file(path: str) -> dict[Component, Any]:
+        values, note = reading.from_file(path)
+        return {parts["note"]: note, parts["file"]: None, **filled(form, values)}
+
+    def read_text(text: Any) -> dict[Component, Any]:
+        values, note = reading.from_text(text)
+        return {parts["note"]: note, **filled(form, values)}
+
+    outputs = [parts["note"], parts["file"], *form.values()]
+    parts["choose"].click(None, js=JS_CHOOSE, **QUIET)
+    parts["file"].upload(read_file, parts["file"], outputs, queue=False, **QUIET)
+    parts["read"].click(read_text, parts["pasted"], outputs, queue=False, **QUIET)
 
 
 def _reuse(page: Page, form: Form) -> Callable[[gr.EventData], dict[Component, Any]]:

@@ -1,4 +1,4 @@
-"""The look that Gradio's own components take on: every colour and size is a variable of assets/css/tokens.css.
+"""The look that Gradio's own components take on, in the variables of assets/css/tokens.css.
 
 Dark and light are told apart there alone, so Gradio's own dark variants are left out here.
 """

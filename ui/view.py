@@ -12,13 +12,30 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from pipelines.events import Cancelled, Event, Failed, Finished, Loading, Picture, PictureDone, Queued, StepEvent
+from pipelines.events import (
+    Cancelled,
+    Event,
+    Failed,
+    Finished,
+    Loading,
+    Picture,
+    PictureDone,
+    Queued,
+    StepEvent,
+)
 from pipelines.request import GenerationRequest
 from pipelines.worker import Job, UnknownJob, Worker
 
 Message = dict[str, Any]
 
-SHOWN_OF_REQUEST = ("prompt", "num_images_per_prompt", "batch_count", "num_inference_steps", "width", "height")
+SHOWN_OF_REQUEST = (
+    "prompt",
+    "num_images_per_prompt",
+    "batch_count",
+    "num_inference_steps",
+    "width",
+    "height",
+)
 """What of a request the stage needs: for alternative texts, empty frames and the picture's shape."""
 
 

@@ -19,16 +19,17 @@ STYLES = ("tokens", "gradio", "layout", "stage")
 
 HEAD = (
     '<meta name="color-scheme" content="dark light">'
-    "<script>document.documentElement.dataset.theme = localStorage.getItem('darkroom.theme') || 'dark'</script>"
-    f'<link rel="preload" href="{ASSETS_URL}/fonts/inter-latin.woff2" as="font" type="font/woff2" crossorigin>'
+    "<script>document.documentElement.dataset.theme = localStorage.getItem('darkroom.theme') || 'dark'"
+    "</script>"
+    f'<link rel="preload" href="{ASSETS_URL}/fonts/inter-latin.woff2" as="font" crossorigin>'
     + "".join(f'<link rel="stylesheet" href="{ASSETS_URL}/css/{name}.css">' for name in STYLES)
     + f'<script type="module" src="{ASSETS_URL}/js/page.js"></script>'
 )
 
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; worker-src 'self' blob:; "
-    "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
+    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; "
+    "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
 )
 """No request leaves the machine, whatever a library would like; Gradio's templates need eval."""
 

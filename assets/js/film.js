@@ -6,6 +6,7 @@ export class Film {
   /** look(index): the hand is over a frame (null: it left). choose(index): it stays at that frame. */
   constructor({ look, choose }) {
     this.slots = [];
+    this.addresses = []; // what the filled places show
     this.shown = 0;
     this.strip = el('div.film', { 'aria-hidden': 'true' });
     this.slider = el('input.scrub', { type: 'range', min: 0, max: 0, step: 1, 'aria-label': 'Step shown' });
@@ -40,6 +41,7 @@ export class Film {
   /** Another film: `length` places, filled as frames come. */
   begin(length) {
     this.slots = [];
+    this.addresses = [];
     this.shown = 0;
     this.strip.replaceChildren();
     this.strip.scrollLeft = 0;
@@ -57,14 +59,14 @@ export class Film {
 
   /** Adds the frames that are new, and marks the one that is looked at; `home`: where it rests without a hand. */
   show(frames, current, home, length) {
-    if (frames.length < this.shown) this.begin(length);
+    const addresses = frames.map((frame) => frame.thumb ?? frame.url);
+    if (this.addresses.some((address, index) => address !== addresses[index])) this.begin(length);
+    this.addresses = addresses;
     this.room(Math.max(length, frames.length));
     for (; this.shown < frames.length; this.shown += 1) {
-      const frame = frames[this.shown];
       const slot = this.slots[this.shown];
       slot.classList.add('full');
-      slot.classList.toggle('final', Boolean(frame.final));
-      slot.append(el('img', { src: frame.thumb ?? frame.url, alt: '', draggable: false, decoding: 'sync' }));
+      slot.append(el('img', { src: addresses[this.shown], alt: '', draggable: false, decoding: 'sync' }));
     }
     this.slots.forEach((slot, index) => {
       slot.classList.toggle('now', index === current);

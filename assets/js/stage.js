@@ -35,9 +35,10 @@ class Stage {
   build(root) {
     this.image = el('img.picture', { alt: '', draggable: false, decoding: 'sync', hidden: true });
     this.empty = el('div.empty');
-    this.word = el('p.word', { role: 'alert' });
-    this.frame = el('div.frame-box', {}, this.image, this.empty);
-    this.screen = el('div.screen', {}, this.frame, this.word);
+    this.trouble = el('p.trouble', { role: 'alert' });
+    this.wait = el('p.wait');
+    this.frame = el('div.frame-box', {}, this.image, this.wait, this.empty);
+    this.screen = el('div.screen', {}, this.frame, this.trouble);
     this.bar = el('div.bar', { role: 'progressbar', 'aria-label': 'Progress', 'aria-valuemin': 0 }, el('i'));
     this.what = el('span.what');
     this.pace = el('span.pace');
@@ -208,7 +209,8 @@ class Stage {
     this.image.hidden = !frame;
     const { width, height } = frame?.final ? frame : (job?.request ?? { width: 1, height: 1 });
     this.frame.style.setProperty('--shape', width / height);
-    this.screen.classList.toggle('waiting', Boolean(job && !frame && !job.done));
+    this.wait.hidden = !job || Boolean(frame) || job.done;
+    say(this.wait, job?.text ?? '');
     if (!frame) return;
     if (this.image.getAttribute('src') !== frame.url) this.image.src = frame.url;
     this.image.classList.toggle('final', Boolean(frame.final));
@@ -220,11 +222,13 @@ class Stage {
   paintWords(job, frames, frame) {
     say(this.what, job ? describe(job, frame, frames) : '');
     say(this.pace, job ? pace(job) : '');
-    const trouble = job?.state === 'failed' ? job.text : '';
-    say(this.word, trouble);
-    this.word.hidden = !trouble;
+    const sentence = job?.state === 'failed' ? job.text : '';
+    say(this.trouble, sentence);
+    this.trouble.hidden = !sentence;
     const whole = job ? job.total * job.count : 1;
     const share = !job ? 0 : job.done ? Number(job.state === 'finished') : Math.min(1, job.steps / whole);
+    this.bar.classList.toggle('moves', share > 0 && share >= this.share);
+    this.share = share;
     this.bar.firstChild.style.transform = `scaleX(${share})`;
     this.bar.setAttribute('aria-valuemax', whole);
     this.bar.setAttribute('aria-valuenow', Math.round(share * whole));

@@ -3,11 +3,11 @@
 import { el, heard, say, tell } from './dom.js';
 
 const KEYS = [
-  ['Ctrl + Enter', 'Generate, from anywhere'],
-  ['Esc', 'Stop the run'],
-  ['← →', 'Step back and forth through the film'],
-  ['Home, End', 'First step, finished picture'],
-  ['?', 'This sheet'],
+  [['Ctrl', '+', 'Enter'], 'Generate, from anywhere'],
+  [['Esc'], 'Stop the run'],
+  [['←', '→'], 'Step back and forth through the film'],
+  [['Home', 'End'], 'First step, finished picture'],
+  [['?'], 'This sheet'],
 ];
 
 export function mount({ root, props }) {
@@ -73,7 +73,8 @@ function themeSwitch() {
 }
 
 function keySheet() {
-  const rows = KEYS.flatMap(([keys, deed]) => [el('dt', {}, ...keys.split(/(?<=[ +,])/).map(asKey)), el('dd', {}, deed)]);
+  const key = (name) => (name === '+' ? '+' : el('kbd', {}, name));
+  const rows = KEYS.flatMap(([keys, deed]) => [el('dt', {}, ...keys.map(key)), el('dd', {}, deed)]);
   const sheet = el('dialog.sheet', { 'aria-labelledby': 'keys-title' });
   sheet.append(
     el('h2', { id: 'keys-title' }, 'Keyboard'),
@@ -82,9 +83,4 @@ function keySheet() {
   );
   sheet.addEventListener('click', (event) => event.target === sheet && sheet.close());
   return sheet;
-}
-
-function asKey(part) {
-  const key = part.trim().replace(/,$/, '');
-  return key === '+' || key === '' ? ' + ' : el('kbd', {}, key);
 }

@@ -1,1 +1,1 @@
-"""Parts of the page that Gradio has no component for: gr.HTML subclasses with their JavaScript in assets/js."""
+"""Parts of the page that Gradio has no component for; their JavaScript is in assets/js."""

@@ -40,8 +40,9 @@ def script(module: str, *events: str) -> dict[str, str]:
     return {
         "html_template": "<div></div>",
         "js_on_load": f"""
+            const root = element.firstElementChild, events = [{names}];
             const mounted = import({address}).then((module) =>
-                module.mount({{ root: element.firstElementChild, props, trigger, server, events: [{names}] }}));
+                module.mount({{ root, props, trigger, server, events }}));
             watch('value', () => mounted.then((part) => part.show(props.value)));
         """,
     }

@@ -18,7 +18,10 @@ def fold(title: str, elem_id: str) -> Iterator[Scripted]:
     """A folded part of the form. Yields its heading, whose value is {"title", "word"}."""
     with gr.Column(elem_id=elem_id, elem_classes=["fold", "card"]):
         heading = Scripted(
-            value={"title": title, "word": ""}, apply_default_css=False, elem_classes=["plain"], **script("fold.js")
+            value={"title": title, "word": ""},
+            apply_default_css=False,
+            elem_classes=["plain"],
+            **script("fold.js"),
         )
         with gr.Column(elem_classes=["folded"]):
             yield heading

@@ -1,4 +1,4 @@
-"""The header's words: how the engine is, what it runs on, how much waits; the theme switch and the key sheet."""
+"""The header's words on engine, device and queue, with the theme switch and the key sheet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shapes to choose a size from: buttons of the usual proportions, at about as many pixels as the model likes."""
+"""Buttons of the usual proportions, each with about as many pixels as the model was trained on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def presets(native: int, step: int = 8) -> list[dict[str, int]]:
 
 
 def size_buttons(native: int, tab: str) -> Scripted:
-    """The component; its value is {"presets"}, and {"width", "height"} when one is `picked`; `swapped` swaps."""
+    """The component; its value is {"presets"}, with {"width", "height"} once one is `picked`."""
     return Scripted(
         value={"presets": presets(native)},
         elem_id=f"{tab}-sizes",
