@@ -71,10 +71,15 @@ class LocalEngine:
             tell(EngineState(False, self._fault, fault=True))
 
     def _bring_up(self, tell: Tell) -> Any:
+        from diffusers.utils import logging as diffusers_logging
+        from transformers.utils import logging as transformers_logging
+
         from pipelines import devices
         from pipelines.manager import PipelineManager
         from pipelines.outputs import Outputs
 
+        for library_logging in (diffusers_logging, transformers_logging):
+            library_logging.disable_progress_bar()  # the page shows progress; the console is for what went wrong
         plan = devices.choose(self.settings.device, self.settings.dtype)
         library = ModelLibrary(self.settings.models)
         manager = PipelineManager(library, plan, Outputs(self.settings.data / "outputs"))

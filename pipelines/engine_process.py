@@ -142,8 +142,8 @@ class EngineProcess:
             if self._failed_starts >= ATTEMPTS:  # given up before: a new job is worth new tries
                 self._failed_starts = 0
                 self._spawn()
-            deaths = 0
-            while deaths < ATTEMPTS:
+            died = None
+            for _ in range(ATTEMPTS):
                 with self._changed:
                     self._changed.wait_for(lambda: self._up or not inbox.empty())
                 if self._up:
@@ -151,10 +151,10 @@ class EngineProcess:
                 died = _until_ended(inbox, emit)
                 if died is None:
                     return
-                deaths += 1
+            code = died.args[0] if died else 0
             emit(
                 Failed(
-                    f"The engine ended twice while it worked on this ({_ending(died.args[0])}). "
+                    f"The engine ended twice while it worked on this ({_ending(code)}). "
                     "It has been started anew. A smaller size or another model may work."
                 )
             )

@@ -86,7 +86,7 @@ class PipelineManager:
         while len(self._loaded) >= RESIDENT_MODELS:
             self._loaded.popitem(last=False)
         pipeline = DiffusionPipeline.from_pretrained(
-            spec.folder, torch_dtype=self.plan.torch_dtype, local_files_only=True, use_safetensors=True
+            spec.folder, dtype=self.plan.torch_dtype, local_files_only=True, use_safetensors=True
         ).to(self.plan.device)
         pipeline.set_progress_bar_config(disable=True)
         if self.plan.channels_last:

@@ -32,7 +32,7 @@ class InvalidRequest(ValueError):
 
 def _field(default: Any, title: str, hint: str, *, step: float | None = None, **limits: Any) -> Any:
     """A pydantic field with what the form needs: `title` (its label), `hint` and a slider's `step`."""
-    extra = {} if step is None else {"step": step}
+    extra: dict[str, Any] = {} if step is None else {"step": step}
     return Field(default, title=title, description=hint, json_schema_extra=extra, **limits)
 
 
