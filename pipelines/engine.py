@@ -79,7 +79,7 @@ class LocalEngine:
         from pipelines.outputs import Outputs
 
         for library_logging in (diffusers_logging, transformers_logging):
-            library_logging.disable_progress_bar()  # the page shows progress; the console is for what went wrong
+            library_logging.disable_progress_bar()  # the page shows progress, the console what went wrong
         plan = devices.choose(self.settings.device, self.settings.dtype)
         library = ModelLibrary(self.settings.models)
         manager = PipelineManager(library, plan, Outputs(self.settings.data / "outputs"))
