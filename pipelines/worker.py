@@ -82,7 +82,7 @@ class Worker:
         """
         job = self.job(job_id)
         with self._lock:
-            job.stop = "keep" if keep and job.stop is None else "cancel"
+            job.stop = (job.stop or "keep") if keep else "cancel"
         self.engine.stop(job_id, keep)
 
     def stream(self, request: GenerationRequest) -> Iterator[Event]:

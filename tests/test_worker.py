@@ -98,6 +98,7 @@ def test_stopping_with_keep_finishes_the_picture(worker: Worker) -> None:
     for event in worker.follow(job):
         if isinstance(event, StepEvent) and event.step == 2:
             worker.stop(job, keep=True)
+            worker.stop(job, keep=True)  # an impatient second press takes nothing away
     assert isinstance(event, Finished) and event.stopped and Path(event.pictures[0].path).is_file()
 
 
