@@ -23,7 +23,6 @@ OURS = [LAUNCH, *UI, *PIPELINES]
 # What costs seconds or a graphics card's memory to import, and so belongs to the engine's process.
 HEAVY = {
     "accelerate",
-    "compel",
     "controlnet_aux",
     "cv2",
     "diffusers",
