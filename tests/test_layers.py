@@ -35,7 +35,13 @@ HEAVY = {
     "torchvision",
     "transformers",
 }
-PURE = {"request": set(), "events": {"request"}, "prediction": set(), "metadata": {"request"}}
+PURE = {
+    "request": set(),
+    "events": {"request"},
+    "prediction": set(),
+    "metadata": {"request", "foreign"},
+    "foreign": set(),
+}
 MUTABLE_CALLS = {"list", "dict", "set", "bytearray", "defaultdict", "deque", "Counter", "OrderedDict"}
 MUTATORS = {"add", "append", "clear", "discard", "extend", "insert", "pop", "popitem", "remove", "update"}
 
