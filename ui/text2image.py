@@ -48,14 +48,14 @@ JS_MORE = "(strength) => ({title: 'More', word: strength > 0 ? `variation ${stre
 
 def build(page: Page) -> None:
     """Lays the tab out and wires it."""
-    form, parts = _layout(page)
+    form, parts = lay_out(page)
     _wire_runs(page, form, parts)
     _wire_fields(page, form, parts)
     _wire_reading(form, parts)
     _wire_memory(page, form, parts)
 
 
-def _layout(page: Page) -> tuple[Form, dict[str, Component]]:
+def lay_out(page: Page) -> tuple[Form, dict[str, Component]]:
     native = native_size(page.spec())
     form: Form = {"model": page.model}
     parts: dict[str, Component] = {}

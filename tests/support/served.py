@@ -1,0 +1,40 @@
+"""The running program for tests: its web application over a worker, on a free port of this machine."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from pipelines.worker import Worker
+
+
+@contextmanager
+def served(worker: Worker, data: Path, **options: Any) -> Iterator[str]:
+    """The address of the page over `worker`. options: as for `ui.app.build`."""
+    from ui.app import build
+
+    door = socket.create_server(("127.0.0.1", 0))
+    up = threading.Event()
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            up.set()
+
+    app = build(worker, data, **options)
+    server = Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
+    thread.start()
+    if not up.wait(60):
+        raise TimeoutError("the page was not served within a minute")
+    try:
+        yield f"http://127.0.0.1:{door.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(20)
