@@ -46,7 +46,7 @@ heard('problems', (problems) => {
     unfold(field);
     field.classList.add('wrong');
     told.dataset.field = field.id;
-    const row = field.closest('.row'); // a field in a row is too narrow for a sentence
+    const row = field.closest('.card .row'); // a field in a row is too narrow for a sentence
     if (row) row.after(told);
     else field.append(told);
     const input = field.querySelector('input, textarea');

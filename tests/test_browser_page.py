@@ -1,0 +1,319 @@
+"""The page in a real headless Chromium, over the real engine in its own process with the embedded model.
+
+Nothing here waits for a time: each wait is for what a person would see.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+import pipelines
+from pipelines import metadata
+from tests.support.served import served
+
+pytestmark = pytest.mark.browser
+
+# What Chromium does of its own accord would look like the page's requests.
+CHROMIUM = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+AXE = Path(__file__).parent / "vendor" / "axe.min.js"
+LONG = 60_000
+"""Milliseconds that a run may take on a busy machine of two cores."""
+
+Open = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def address(data: Path) -> Iterator[str]:
+    with pipelines.open(data, process=True) as worker, served(worker, data) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def browser(browser_path: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=browser_path, args=CHROMIUM)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser: Browser, address: str) -> Iterator[Open]:
+    """Opens the page as a new visitor; at the end no error was logged and no other machine was asked."""
+    troubles: list[str] = []
+
+    @contextmanager
+    def open_page(width: int = 1360, height: int = 860, **options: Any) -> Iterator[Page]:
+        context = browser.new_context(viewport={"width": width, "height": height}, **options)
+        page = context.new_page()
+        page.set_default_timeout(LONG)
+        page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
+        page.on("request", lambda request: troubles.extend(_foreign(request.url, address)))
+        page.goto(address)
+        _ready(page)
+        try:
+            yield page
+        finally:
+            context.close()
+
+    expect.set_options(timeout=LONG)
+    yield open_page
+    assert troubles == []
+
+
+def _foreign(url: str, address: str) -> list[str]:
+    return [] if url.startswith((address, "data:", "blob:")) else [f"asked {url}"]
+
+
+def _ready(page: Page) -> None:
+    expect(page.locator("[data-state=ready]")).to_be_visible()
+    page.wait_for_function("document.body.dataset.restored === '1'")
+
+
+def ask(page: Page, prompt: str, steps: int, **fields: str) -> None:
+    page.fill("#text-prompt textarea", prompt)
+    page.fill("#text-num_inference_steps input[type=number]", str(steps))
+    for name, value in fields.items():
+        page.fill(f"#text-{name} input", value)
+    page.click("#generate")
+
+
+def frames(page: Page, least: int) -> None:
+    page.wait_for_function("n => document.querySelectorAll('.frame.full').length >= n", arg=least)
+
+
+def over(page: Page) -> None:
+    page.wait_for_function("!document.body.classList.contains('running')")
+
+
+def violations(page: Page) -> list[str]:
+    page.evaluate(AXE.read_text("utf-8"))
+    found = page.evaluate("axe.run()")["violations"]
+    return [
+        f"{one['id']}: {[node['target'] for node in one['nodes']]}"
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ]
+
+
+def test_a_prompted_picture_develops_step_by_step_and_is_kept(visit: Open) -> None:
+    with visit() as page:
+        page.evaluate("window.seen = new Set()")
+        page.evaluate(
+            """new MutationObserver(() => {
+                const image = document.querySelector('.picture');
+                if (!image.hidden && !image.classList.contains('final')) window.seen.add(image.src);
+            }).observe(document.querySelector('.picture'), { attributes: true })"""
+        )
+        ask(page, "a red house in the snow at night", 12, seed="7")
+        expect(page.locator(".picture.final")).to_be_visible()
+        assert page.evaluate("window.seen.size") >= 3
+        assert page.locator(".frame.full").count() == 13  # the steps, and the finished picture
+        expect(page.locator(".what")).to_contain_text("Finished, seed 7, 256 × 256")
+        with page.expect_download() as download:
+            page.click("text=Download")
+        found = metadata.read_fields(Path(download.value.path()))
+        assert (found["prompt"], found["seed"]) == ("a red house in the snow at night", 7)
+        expect(page.locator(".tile img")).to_have_attribute("alt", re.compile("red house.*seed 7"))
+
+
+def test_the_film_is_scrubbed_by_hand_and_by_keys(visit: Open) -> None:
+    with visit() as page:
+        ask(page, "two pines at sunset", 6)
+        expect(page.locator(".picture.final")).to_be_visible()
+        requests: list[str] = []
+        page.on("request", lambda request: requests.append(request.url))
+        what = page.locator(".what")
+        page.hover(".frame >> nth=2")
+        expect(what).to_contain_text("Step 3 of 6")
+        page.mouse.move(2, 2)
+        expect(what).to_contain_text("Finished")
+        page.click(".stage .line")
+        page.evaluate("document.activeElement.blur()")
+        for key, text in {"Home": "Step 1 of", "ArrowRight": "Step 2 of", "End": "Finished"}.items():
+            page.keyboard.press(key)
+            expect(what).to_contain_text(text)
+        page.focus(".scrub")
+        page.keyboard.press("ArrowLeft")
+        expect(what).to_contain_text("Step 6 of 6")
+        assert [url for url in requests if not url.startswith(("blob:", "data:"))] == []
+
+
+def test_a_refresh_in_mid_run_finds_the_run_and_its_film_again(visit: Open) -> None:
+    with visit() as page:
+        ask(page, "a yellow boat on the sea", 60, seed="3")
+        frames(page, 3)
+        page.reload()
+        _ready(page)
+        frames(page, 4)
+        expect(page.locator("body.running")).to_be_visible()
+        assert page.input_value("#text-prompt textarea") == "a yellow boat on the sea"
+        assert page.input_value("#text-num_inference_steps input[type=number]") == "60"
+        assert page.input_value("#text-seed input") == "3"
+        done = page.locator(".frame.full").count()
+        frames(page, done + 2)  # and it goes on
+        page.click("#keep")
+        expect(page.locator(".what")).to_contain_text("Stopped and kept, seed 3")
+        page.reload()
+        _ready(page)
+        expect(page.locator(".tile")).to_have_count(1)
+        expect(page.locator(".what")).to_contain_text("seed 3")
+        frames(page, done)  # the film was not sent again until it was shown
+
+
+def test_a_run_is_stopped_by_a_key(visit: Open) -> None:
+    with visit() as page:
+        page.fill("#text-prompt textarea", "a blue house")
+        page.fill("#text-num_inference_steps input[type=number]", "80")
+        page.keyboard.press("Control+Enter")
+        frames(page, 2)
+        expect(page.locator("#stop")).to_be_enabled()
+        page.keyboard.press("Escape")
+        over(page)
+        expect(page.locator(".what")).to_contain_text("stopped")
+        expect(page.locator("#stop")).to_be_disabled()
+        expect(page.locator(".tile")).to_have_count(0)
+
+
+def test_a_job_that_waits_is_shown_and_a_batch_has_a_strip_for_each_picture(visit: Open) -> None:
+    with visit() as page:
+        ask(page, "a cat on the beach", 50)
+        frames(page, 1)
+        ask(page, "a cat in the snow", 3, num_images_per_prompt="2", batch_count="2")
+        expect(page.locator(".tile", has_text="waits")).to_be_visible()
+        expect(page.locator(".queue b")).to_have_text("2")
+        page.keyboard.press("Escape")
+        expect(page.locator(".strip:enabled")).to_have_count(4)
+        over(page)
+        expect(page.locator(".tile")).to_have_count(4)
+        page.click(".strip >> nth=1")
+        expect(page.locator(".strip >> nth=1")).to_have_attribute("aria-pressed", "true")
+        expect(page.locator(".queue b")).to_have_text("0")
+
+
+def test_sentences_stand_beside_the_fields_they_are_about(visit: Open) -> None:
+    with visit() as page:
+        ask(page, "  ", 5, width="257", seed="abc")
+        expect(page.locator(".problem")).to_have_count(3)
+        expect(page.locator("#text-prompt .problem")).to_contain_text("write what the picture shows")
+        expect(page.locator(".problem[data-field=text-width]")).to_contain_text("256 or 264 would do")
+        expect(page.locator("#text-prompt textarea")).to_be_focused()
+        page.fill("#text-width input", "256")
+        expect(page.locator(".problem")).to_have_count(2)
+        page.evaluate("document.querySelector('#text-sizes [title^=\"4:3\"]').click()")
+        page.wait_for_function("document.querySelector('#text-width input').value === '296'")
+        page.fill("#text-seed input", "")
+        page.click("#text-scheduler input")
+        page.click("role=option[name='LCM']")
+        ask(page, "a house", 80)
+        expect(page.locator("#text-num_inference_steps .problem")).to_contain_text("at most 50 steps")
+
+
+def test_parameters_are_read_back_into_the_form(visit: Open, tmp_path: Path) -> None:
+    line = "Steps: 9, Sampler: Euler a, CFG scale: 4.5, Seed: 42, Size: 64x128"
+    text = f"a red house\nNegative prompt: trees\n{line}"
+    file = tmp_path / "picture.png"
+    metadata.embed(Image.new("RGB", (64, 128)), file, text)
+    with visit() as page:
+        page.set_input_files(".reader input[type=file]", file)
+        page.wait_for_function("document.querySelector('#text-seed input').value === '42'")
+        assert page.input_value("#text-prompt textarea") == "a red house"
+        assert page.input_value("#text-negative_prompt textarea, #text-negative_prompt input") == "trees"
+        assert page.input_value("#text-scheduler input") == "Euler a"
+        assert page.input_value("#text-height input") == "128"
+        expect(page.locator(".note p")).to_contain_text("Taken from")
+        page.click("#generate")
+        expect(page.locator(".picture.final")).to_be_visible()
+        page.fill("#text-prompt textarea", "something else")
+        page.click("text=Use these settings")
+        page.wait_for_function("document.querySelector('#text-prompt textarea').value === 'a red house'")
+
+
+def test_an_example_is_one_click_and_tokens_are_counted(visit: Open) -> None:
+    with visit() as page:
+        chip = page.locator(".empty .chip").first
+        prompt = chip.inner_text()
+        chip.click()
+        page.wait_for_function("p => document.querySelector('#text-prompt textarea').value === p", arg=prompt)
+        expect(page.locator(".token-count")).to_contain_text(re.compile(r"^\d+ / 75 tokens$"))
+        page.fill("#text-prompt textarea", "house " * 100)
+        expect(page.locator(".token-count")).to_contain_text("/ 150 tokens")
+
+
+def test_the_look_is_dark_until_light_is_chosen_and_then_stays_light(visit: Open) -> None:
+    def ground(page: Page) -> str:
+        return page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+    with visit(color_scheme="light") as page:
+        assert ground(page) == "rgb(20, 18, 16)"
+        page.click("[title^='Change to the light']")
+        assert ground(page) == "rgb(250, 247, 242)"
+        page.reload()
+        _ready(page)
+        assert ground(page) == "rgb(250, 247, 242)"
+
+
+def test_what_a_first_picture_needs_is_above_the_fold(visit: Open) -> None:
+    with visit() as page:
+        for needed in ("#text-prompt", "#generate", "#text-width", "#text-seed", ".screen"):
+            box = page.locator(needed).bounding_box()
+            assert box is not None
+            assert box["y"] + box["height"] <= 860, needed
+
+
+@pytest.mark.parametrize("look", ["dark", "light"])
+@pytest.mark.parametrize("width", [1360, 390])
+def test_axe_finds_nothing_serious(visit: Open, look: str, width: int) -> None:
+    with visit(width) as page:
+        if look == "light":
+            page.click("[title^='Change to the light']")
+        assert violations(page) == []
+        ask(page, "a house", 2)
+        expect(page.locator(".picture.final")).to_be_visible()
+        for fold in page.locator(".fold-head").all():
+            fold.click()
+        page.click(".deeds summary")
+        assert violations(page) == []
+
+
+def test_a_narrow_window_has_one_column_with_generate_under_the_thumb(visit: Open) -> None:
+    with visit(390, 844) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        places = {
+            name: page.locator(name).bounding_box() for name in (".screen", "#text-prompt", "#generate")
+        }
+        assert all(places.values())
+        assert places[".screen"]["y"] < places["#text-prompt"]["y"]  # type: ignore[index]
+        bottom = places["#generate"]["y"] + places["#generate"]["height"]  # type: ignore[index]
+        assert 800 < bottom <= 844
+        page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+        after = page.locator("#generate").bounding_box()
+        assert after is not None
+        assert after["y"] == places["#generate"]["y"]  # type: ignore[index]
+
+
+def test_the_key_sheet_opens_and_closes(visit: Open) -> None:
+    with visit() as page:
+        page.evaluate("document.activeElement.blur()")
+        page.keyboard.press("?")
+        expect(page.locator("dialog.sheet")).to_be_visible()
+        assert violations(page) == []
+        page.keyboard.press("Escape")
+        expect(page.locator("dialog.sheet")).to_be_hidden()
