@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -16,8 +15,8 @@ import pytest
 import pipelines
 from pipelines.engine_process import ROOT, EngineProcess
 from pipelines.events import Failed, Finished, StepEvent
-from pipelines.request import GenerationRequest
 from pipelines.worker import Worker
+from tests.support.tiny import request
 
 
 @pytest.fixture(scope="module")
@@ -25,18 +24,6 @@ def worker(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     data = tmp_path_factory.mktemp("data")
     with pipelines.open(data, models=[tiny_models], device="cpu", dtype="float32", process=True) as worker:
         yield worker
-
-
-def request(**changes: Any) -> GenerationRequest:
-    usual = {
-        "prompt": "a house",
-        "model": "sd",
-        "width": 64,
-        "height": 64,
-        "num_inference_steps": 3,
-        "seed": 1,
-    }
-    return GenerationRequest.parse(usual | changes)
 
 
 def engine(worker: Worker) -> EngineProcess:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import pipelines
 from pipelines.events import Cancelled, EngineState, Event, Failed, Finished, Loading, Queued, StepEvent
-from pipelines.request import GenerationRequest, InvalidRequest
+from pipelines.request import InvalidRequest
 from pipelines.worker import GenerationFailed, UnknownJob, Worker
+from tests.support.tiny import request
 
 Terminal = Finished | Failed | Cancelled
 
@@ -22,18 +22,6 @@ def worker(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     data = tmp_path_factory.mktemp("data")
     with pipelines.open(data, models=[tiny_models], device="cpu", dtype="float32") as worker:
         yield worker
-
-
-def request(**changes: Any) -> GenerationRequest:
-    usual = {
-        "prompt": "a house",
-        "model": "sd",
-        "width": 64,
-        "height": 64,
-        "num_inference_steps": 3,
-        "seed": 1,
-    }
-    return GenerationRequest.parse(usual | changes)
 
 
 def endings(events: list[Event]) -> list[Event]:

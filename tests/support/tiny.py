@@ -9,6 +9,8 @@ import string
 from pathlib import Path
 from typing import Any
 
+from pipelines.request import GenerationRequest
+
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
 
 
@@ -121,3 +123,16 @@ def save_all(folder: Path) -> Path:
     for name, make in {"sd": sd, "sd-v": lambda: sd("v_prediction"), "sdxl": sdxl}.items():
         make().save_pretrained(folder / name, safe_serialization=True)
     return folder
+
+
+def request(**changes: Any) -> GenerationRequest:
+    """A short run on the tiny SD model."""
+    usual = {
+        "prompt": "a house",
+        "model": "sd",
+        "width": 64,
+        "height": 64,
+        "num_inference_steps": 3,
+        "seed": 1,
+    }
+    return GenerationRequest.parse(usual | changes)
