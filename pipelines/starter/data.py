@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from .canvas import SIZE
 from .scenes import Scene, imagine, paint
 
 SHARD = 500  # scenes in a shard
@@ -50,8 +49,13 @@ def picture_path(work: Path, number: int) -> Path:
     return work / "pictures" / f"{number:04d}.npy"
 
 
-def latent_path(work: Path, number: int, size: int = SIZE) -> Path:
-    return work / "latents" / f"{size}-{number:04d}.npy"
+def latent_path(work: Path, number: int) -> Path:
+    return work / "latents" / f"{number:04d}.npy"
+
+
+def latent_paths(work: Path) -> list[Path]:
+    """Every encoded shard, in the order of their numbers."""
+    return sorted((work / "latents").glob("*.npy"))
 
 
 def draw_shard(work: Path, number: int, count: int = SHARD) -> None:

@@ -1,6 +1,6 @@
 """The denoiser: a small text-conditioned UNet on the autoencoder's latents, and how it is trained.
 
-It learns composition and words first on half-size pictures, four times cheaper, then on full size.
+It starts from a text encoder that knows the scenes' words; what is left to learn is what they look like.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from .canvas import SIZE
-from .data import latent_path, shard_scenes
+from .data import latent_paths, shard_scenes
 from .learning import Course, Team, optimisers
 from .scenes import Scene
 from .text import WIDTH, new_text_encoder, tokens
@@ -32,6 +32,7 @@ NOISE = {
 }
 """Stable Diffusion's noise schedule, predicting velocity."""
 
+_PEAK = 2e-3
 _UNPROMPTED = 0.1  # share of empty captions, for classifier-free guidance (Ho & Salimans, 2022)
 
 
@@ -68,18 +69,24 @@ class Denoiser(nn.Module):
 class Lessons:
     """Latents with a fresh caption each time they are shown."""
 
-    def __init__(self, work: Path, side: int, tokenizer: CLIPTokenizer) -> None:
-        """Loads all latents of pictures `side` pixels wide. Raises FileNotFoundError where there are none."""
-        self.tokenizer = tokenizer
-        paths = sorted(latent_path(work, 0, side).parent.glob(f"{side}-*.npy"))
-        if not paths:
-            raise FileNotFoundError(f"no latents of {side} pixels under {work}: run the stage 'encode' first")
-        shards = [np.load(path) for path in paths]
-        self.latents = torch.from_numpy(np.concatenate(shards))
+    def __init__(self, work: Path, tokenizer: CLIPTokenizer, seed: list[int]) -> None:
+        """Raises FileNotFoundError where no picture has been encoded yet."""
+        self.work, self.tokenizer, self.rng = work, tokenizer, np.random.default_rng(seed)
+        self.latents = torch.empty(0, 4, SIZE // 8, SIZE // 8, dtype=torch.float16)
         self.scenes: list[Scene] = []
-        for path, shard in zip(paths, shards, strict=True):
-            self.scenes += shard_scenes(int(path.stem.split("-")[1]), len(shard))
-        self.rng = np.random.default_rng()
+        self._known: set[Path] = set()
+        self.refresh()
+        if not self.scenes:
+            raise FileNotFoundError(f"no latents under {work}: run the stage 'encode' first")
+
+    def refresh(self) -> None:
+        """Takes in the shards that have been encoded since."""
+        for path in latent_paths(self.work):
+            if path not in self._known:
+                shard = torch.from_numpy(np.load(path))
+                self.latents = torch.cat([self.latents, shard])
+                self.scenes += shard_scenes(int(path.stem), len(shard))
+                self._known.add(path)
 
     def __call__(self, count: int) -> tuple[Tensor, Tensor]:
         """Latents float (count, 4, h, w) and token ids int64 (count, 77)."""
@@ -96,39 +103,33 @@ def _is_matrix(name: str, weight: nn.Parameter) -> bool:
 def train_unet(
     team: Team,
     work: Path,
-    side: int,
     minutes: float,
     steps: int,
     batch: int,
     compiled: bool,
-    peak: float,
-    hold: float,
-    start: str | None = None,
     channels: tuple[int, ...] = CHANNELS,
 ) -> None:
-    """Trains UNet and text encoder together on latents of pictures `side` pixels wide.
+    """Trains UNet and text encoder together; the course is called `unet`.
 
     Predicts velocity (Salimans & Ho, Progressive Distillation, 2022), each timestep's loss weighted by
-    min-SNR with gamma 5 (Hang et al., 2023). A new course starts from the checkpoint named `start`.
+    min-SNR with gamma 5 (Hang et al., 2023).
     """
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
-    lessons = Lessons(work, side, tokenizer)
     text = CLIPTextModel.from_pretrained(work / "text_encoder")
     network = Denoiser(new_unet(channels), text)
     network.unet.set_attn_processor(AttnProcessor())  # on a CPU its backward pass outruns SDPA's
-    if start:
-        saved = torch.load(work / "checkpoints" / f"{start}-0.pt", map_location="cpu", weights_only=True)
-        network.load_state_dict(saved["network"])
     network.to(team.device, memory_format=torch.channels_last)
     network.train()
-    optims = optimisers(network.named_parameters(), peak, _is_matrix)
-    course = Course(f"unet-{side}", work, team, network, optims, minutes, steps, longest=0.99)
-    lessons.rng = np.random.default_rng([course.step, team.rank])
+    optims = optimisers(network.named_parameters(), _PEAK, _is_matrix)
+    course = Course("unet", work, team, network, optims, minutes, steps, longest=0.99)
+    lessons = Lessons(work, tokenizer, seed=[course.step, team.rank])
     call = torch.compile(network, dynamic=False) if compiled else network
     kept = DDIMScheduler(**NOISE).alphas_cumprod.to(team.device)
     running = None
     while not course.over:
-        rate = course.set_rate(peak, hold)
+        rate = course.set_rate(_PEAK, hold=0.35)
+        if course.step % 100 == 0:
+            lessons.refresh()
         latents, ids = (part.to(team.device) for part in lessons(batch))
         times = torch.randint(0, len(kept), (batch,), device=team.device)
         signal = kept[times].view(-1, 1, 1, 1)
@@ -145,16 +146,16 @@ def train_unet(
         running = plain if running is None else 0.98 * running + 0.02 * plain
         if team.leads and course.step % 50 == 0:
             print(
-                f"unet-{side} step {course.step} {course.clock / 60:.1f} of {minutes:g} min  "
+                f"unet step {course.step} {course.clock / 60:.1f} of {minutes:g} min  "
                 f"velocity error {running:.4f}  rate {rate:.1e}  {course.step * batch * team.size} pictures",
                 flush=True,
             )
 
 
-def load_denoiser(work: Path, course: str, channels: tuple[int, ...] = CHANNELS) -> Denoiser:
-    """The averaged weights of `course`'s checkpoint."""
+def load_denoiser(work: Path, channels: tuple[int, ...] = CHANNELS) -> Denoiser:
+    """The averaged weights of the latest checkpoint."""
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
     network = Denoiser(new_unet(channels), new_text_encoder(tokenizer))
-    saved = torch.load(work / "checkpoints" / f"{course}-0.pt", map_location="cpu", weights_only=True)
+    saved = torch.load(work / "checkpoints" / "unet-0.pt", map_location="cpu", weights_only=True)
     network.load_state_dict(saved["average"])
     return network.eval()

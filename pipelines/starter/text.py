@@ -81,6 +81,8 @@ def train_text(work: Path, device: str, minutes: float, steps: int = 1 << 40, ba
         scenes = [pool[i] for i in rng.integers(0, len(pool), batch)]
         truth = [attributes(scene) for scene in scenes]
         ids = tokens(tokenizer, [describe(scene, rng).text for scene in scenes]).to(device)
+        used = int((ids == tokenizer.eos_token_id).int().argmax(1).max()) + 1
+        ids = ids[:, :used]  # attention looks back only: padding changes nothing before it
         with torch.autocast(torch.device(device).type, torch.bfloat16):
             answers = quiz(ids)
         loss, hits = torch.zeros((), device=device), []

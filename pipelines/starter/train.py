@@ -13,6 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
 from transformers import CLIPTokenizer
@@ -25,7 +26,6 @@ from .scenes import paint
 from .tokenizer import train_tokenizer
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
-HALF = SIZE // 2
 
 
 def _on_gpu(options: argparse.Namespace) -> bool:
@@ -61,38 +61,45 @@ def teach_vae(options: argparse.Namespace) -> None:
         vae.finish_vae(options.work)
 
 
-def _encode_some(work: Path, device: str, side: int, first: int, stride: int) -> None:
+def _encode_some(work: Path, device: str, first: int, stride: int) -> None:
     if device == "cpu":
         torch.set_num_threads(1)
     model = AutoencoderKL.from_pretrained(work / "vae").to(device).eval()
     for number in range(first, len(pictures(work)), stride):
         shard = pictures(work)[number]
-        vae.encode_shard(model, shard, work, number, side)
-        print(f"encode: shard {number} at {side} pixels", flush=True)
+        vae.encode_shard(model, shard, work, number)
+        print(f"encode: shard {number}", flush=True)
 
 
 def encode(options: argparse.Namespace) -> None:
-    """Turns the drawn pictures into latents, at half size and full size."""
-    for side in (HALF, SIZE):
-        if _on_gpu(options) or options.workers == 1:
-            _encode_some(options.work, options.device, side, 0, 1)
-        else:
-            with ProcessPoolExecutor(options.workers) as pool:
-                jobs = [pool.submit(_encode_some, options.work, "cpu", side, first, options.workers)
-                        for first in range(options.workers)]  # fmt: skip
-                for job in jobs:
-                    job.result()
+    """Turns the drawn pictures into latents."""
+    if options.workers == 1:
+        _encode_some(options.work, options.device, 0, 1)
+        return
+    with ProcessPoolExecutor(options.workers) as pool:
+        shares = range(options.workers)
+        jobs = [pool.submit(_encode_some, options.work, "cpu", share, options.workers) for share in shares]
+        for job in jobs:
+            job.result()
 
 
 def teach_unet(options: argparse.Namespace) -> None:
-    """Trains the denoiser, on half-size pictures first."""
-    courses = (
-        (HALF, options.half_minutes, 1024 if _on_gpu(options) else 48, 2.5e-3, 1.0, None),
-        (SIZE, options.unet_minutes, 256 if _on_gpu(options) else 16, 2e-3, 0.35, f"unet-{HALF}"),
+    """Trains the denoiser."""
+    batch = options.batch or (512 if _on_gpu(options) else 32)
+    limits = (options.unet_minutes, options.steps)
+    in_team(
+        options.workers, options.device, denoiser.train_unet, options.work, *limits, batch, options.compile
     )
-    for side, minutes, batch, peak, hold, start in courses:
-        arguments = (options.work, side, minutes, options.steps, options.batch or batch, options.compile)
-        in_team(options.workers, options.device, denoiser.train_unet, *arguments, peak, hold, start)
+
+
+def polish(options: argparse.Namespace) -> None:
+    """Trains the decoder a while longer; latents and denoiser stay as they are."""
+    limits = (options.polish_minutes, options.steps)
+    batch = 64 if _on_gpu(options) else 8
+    in_team(
+        options.workers, options.device, vae.polish_decoder, options.work, *limits, batch, options.compile
+    )
+    vae.finish_decoder(options.work)
 
 
 def teach_reader(options: argparse.Namespace) -> None:
@@ -101,10 +108,10 @@ def teach_reader(options: argparse.Namespace) -> None:
     reader.finish_reader(options.work, options.reader)
 
 
-def write_model(work: Path, folder: Path, course: str) -> None:
-    """Writes tokenizer, autoencoder and the averaged denoiser of `course` to `folder` as a Stable Diffusion
-    pipeline in half precision."""
-    network = denoiser.load_denoiser(work, course)
+def write_model(work: Path, folder: Path) -> None:
+    """Writes tokenizer, autoencoder and averaged denoiser to `folder` as a Stable Diffusion pipeline in half
+    precision."""
+    network = denoiser.load_denoiser(work)
     network.unet.register_to_config(sample_size=SIZE // 8)
     pipeline = StableDiffusionPipeline(
         vae=AutoencoderKL.from_pretrained(work / "vae"),
@@ -117,6 +124,8 @@ def write_model(work: Path, folder: Path, course: str) -> None:
         requires_safety_checker=False,
     )
     pipeline.to(dtype=torch.float16).save_pretrained(folder, safe_serialization=True)
+    for path in folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)  # safetensors writes for the owner alone
     for config in folder.rglob("config.json"):  # a path of the machine that trained is nobody's business
         settings = json.loads(config.read_text(encoding="utf-8"))
         settings.pop("_name_or_path", None)
@@ -125,9 +134,7 @@ def write_model(work: Path, folder: Path, course: str) -> None:
 
 def write_colours(work: Path, path: Path) -> None:
     """Fits the latents' linear preview and puts it into the JSON file `path` under `starter`."""
-    pixels = torch.utils.data.default_collate(
-        [paint(scene).pixels for scene in held_out_scenes(96, seed=9)]
-    ).numpy()
+    pixels = np.stack([paint(scene).pixels for scene in held_out_scenes(96, seed=9)])
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     known["starter"] = vae.fit_colours(AutoencoderKL.from_pretrained(work / "vae").eval(), pixels)
     path.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
@@ -135,7 +142,7 @@ def write_colours(work: Path, path: Path) -> None:
 
 def export(options: argparse.Namespace) -> None:
     """Writes the finished model to its place."""
-    write_model(options.work, options.out, f"unet-{SIZE}")
+    write_model(options.work, options.out)
     write_colours(options.work, options.out.parent / "latent_rgb.json")
     size = sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file())
     print(f"export: {options.out}, {size / 1e6:.1f} MB", flush=True)
@@ -148,6 +155,7 @@ STAGES = {
     "vae": teach_vae,
     "encode": encode,
     "unet": teach_unet,
+    "polish": polish,
     "reader": teach_reader,
     "export": export,
 }
@@ -175,8 +183,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--shards", type=int, default=40, help="of 500 pictures each")
     parser.add_argument("--text-minutes", type=float, default=1 if gpu else 4)
     parser.add_argument("--vae-minutes", type=float, default=8 if gpu else 60)
-    parser.add_argument("--half-minutes", type=float, default=5 if gpu else 30)
     parser.add_argument("--unet-minutes", type=float, default=20 if gpu else 180)
+    parser.add_argument("--polish-minutes", type=float, default=3 if gpu else 20)
     parser.add_argument("--reader-minutes", type=float, default=2 if gpu else 8)
     parser.add_argument("--steps", type=int, default=1 << 40, help="end every stage after so many steps")
     parser.add_argument("--batch", type=int, default=0, help="latents a step and worker; default: by device")

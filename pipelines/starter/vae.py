@@ -158,6 +158,48 @@ def train_vae(
             )
 
 
+def polish_decoder(team: Team, work: Path, minutes: float, steps: int, batch: int, compiled: bool) -> None:
+    """Goes on training the finished autoencoder's decoder alone, so that no latent changes; the course is
+    called `decoder`. A little noise on the latents prepares it for those that a denoiser makes."""
+    vae = AutoencoderKL.from_pretrained(work / "vae").to(team.device, memory_format=torch.channels_last)
+    for part in (vae.encoder, vae.quant_conv):
+        part.requires_grad_(False)
+    crops = Crops(work, seed=100 + team.rank)
+    optims = optimisers(vae.named_parameters(), 1e-3, lambda _, w: w.shape[0] > 8 and w.shape[1] > 8)
+    course = Course("decoder", work, team, vae, optims, minutes, steps, sync_every=10)
+    crops.rng = np.random.default_rng([course.step, 100 + team.rank])
+
+    def decode(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            latents = vae.encode(x, return_dict=False)[0].mean
+        return vae.decode(latents + 0.03 * torch.randn_like(latents), return_dict=False)[0]
+
+    call = torch.compile(decode, dynamic=False) if compiled else decode
+    while not course.over:
+        course.set_rate(1e-3, hold=0.2)
+        x = to_tensor(crops(max(1, batch // 4), 128), team.device)
+        with team.autocast():
+            back = call(x.contiguous(memory_format=torch.channels_last))
+        loss = picture_loss(back.float(), x)
+        course.descend(loss)
+        if team.leads and course.step % 200 == 0:
+            print(f"decoder step {course.step} {course.share:.0%} loss {loss.item():.4f}", flush=True)
+
+
+def finish_decoder(work: Path) -> None:
+    """Puts the polished decoder into `work`/vae and says the PSNR on held-out scenes."""
+    vae = AutoencoderKL.from_pretrained(work / "vae").eval()
+    saved = torch.load(work / "checkpoints" / "decoder-0.pt", map_location="cpu", weights_only=True)
+    vae.load_state_dict(saved["average"])
+    vae.save_pretrained(work / "vae")
+    say_psnr(vae)
+
+
+def say_psnr(vae: AutoencoderKL) -> None:
+    ratios = psnr(vae, np.stack([paint(scene).pixels for scene in held_out_scenes(24)]))
+    print(f"vae: {ratios.mean():.2f} dB on 24 held-out pictures, worst {ratios.min():.2f}", flush=True)
+
+
 def load_average(work: Path, channels=CHANNELS) -> AutoencoderKL:
     """The autoencoder with its checkpoint's averaged weights, latents as they were learned."""
     vae = new_vae(channels)
@@ -193,21 +235,18 @@ def finish_vae(work: Path, channels=CHANNELS) -> None:
     if (work / "vae").exists():
         shutil.rmtree(work / "vae")
     partial.rename(work / "vae")
-    ratios = psnr(vae, np.stack([paint(scene).pixels for scene in held_out_scenes(24)]))
-    print(f"vae: {ratios.mean():.2f} dB on 24 held-out pictures, worst {ratios.min():.2f}", flush=True)
+    say_psnr(vae)
 
 
 @torch.no_grad()
-def encode_shard(vae: AutoencoderKL, shard: np.ndarray, work: Path, number: int, side: int) -> None:
-    """Writes the latents of shard `number` at `side` pixels, float16 (n, 4, side/8, side/8), unless there."""
-    path = latent_path(work, number, side)
+def encode_shard(vae: AutoencoderKL, shard: np.ndarray, work: Path, number: int) -> None:
+    """Writes the latents of shard `number`, float16 (n, 4, 32, 32), unless they are there."""
+    path = latent_path(work, number)
     if path.exists():
         return
     parts = []
     for start in range(0, len(shard), 20):
         x = to_tensor(shard[start : start + 20], vae.device)
-        if side != SIZE:
-            x = F.avg_pool2d(x, SIZE // side)
         with torch.autocast(vae.device.type, torch.bfloat16):
             parts.append(vae.encode(x).latent_dist.mean.half().cpu())
     write_array(torch.cat(parts).numpy(), path)
