@@ -5,6 +5,7 @@ The engine's process is started before gradio is imported, so that both imports 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import sys
@@ -61,7 +62,8 @@ def _serve(worker: Worker, options: Any, door: socket.socket) -> int:
             await super().startup(sockets)
             print(f"Darkroom is open at {address}  (Ctrl+C ends it)", flush=True)
             if options.share:
-                print(f"and, for those who know the password, at {_shared(options.port)}", flush=True)
+                shared = await asyncio.to_thread(_shared, options.port)
+                print(f"and, for those who know the password, at {shared}", flush=True)
             if not options.no_browser:
                 webbrowser.open(address)
 

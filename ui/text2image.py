@@ -67,7 +67,7 @@ def lay_out(page: Page) -> tuple[Form, dict[str, Component]]:
             TAB,
             info=None,
             lines=3,
-            max_lines=8,
+            max_lines=6,
             autofocus=True,
             placeholder="A red house in the snow at night",
         )

@@ -72,10 +72,11 @@ export class Film {
       slot.classList.toggle('now', index === current);
       slot.classList.toggle('here', index === home); // shown whole; it may not move under the hand
     });
-    this.slider.max = Math.max(0, frames.length - 1);
+    const last = Math.max(1, length, frames.length) - 1; // as long as the strip, also while it fills
+    this.slider.max = last;
     this.slider.value = Math.max(0, current);
     this.slider.disabled = frames.length < 2;
-    const part = frames.length > 1 ? (100 * Math.max(0, current)) / (frames.length - 1) : 0;
+    const part = last ? (100 * Math.max(0, current)) / last : 0;
     this.slider.style.setProperty('--part', `${part}%`);
     const frame = frames[current];
     if (frame) this.slider.setAttribute('aria-valuetext', frame.final ? 'finished picture' : `step ${frame.step} of ${frame.total}`);

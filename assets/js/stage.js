@@ -28,6 +28,8 @@ class Stage {
     this.looked = null; // a frame under the hand
     this.follow = true; // shows what runs, until something else is chosen
     this.build(root);
+    this.engine = { ready: true };
+    heard('engine', (engine) => ((this.engine = engine), this.draw()));
     heard('stop', ({ keep }) => this.stop(keep));
     heard('step', (move) => this.step(move));
   }
@@ -210,13 +212,18 @@ class Stage {
     const { width, height } = frame?.final ? frame : (job?.request ?? { width: 1, height: 1 });
     this.frame.style.setProperty('--shape', width / height);
     this.wait.hidden = !job || Boolean(frame) || job.done;
-    say(this.wait, job?.text ?? '');
+    say(this.wait, this.wait.hidden ? '' : this.waiting(job));
     if (!frame) return;
     if (this.image.getAttribute('src') !== frame.url) this.image.src = frame.url;
     this.image.classList.toggle('final', Boolean(frame.final));
     this.image.alt = frame.final
       ? `Picture of: ${job.request.prompt.slice(0, 200)}`
       : `Predicted picture at step ${frame.step} of ${frame.total}: ${job.request.prompt.slice(0, 200)}`;
+  }
+
+  waiting(job) {
+    if (job.state !== 'queued' || this.engine.ready) return job.text;
+    return `${this.engine.message} Your picture begins as soon as it is up.`;
   }
 
   paintWords(job, frames, frame) {
@@ -271,7 +278,7 @@ class Stage {
 
 function describe(job, frame, frames) {
   const which = job.count > 1 ? `, picture ${1 + (frame?.picture ?? job.begun - 1)} of ${job.count}` : '';
-  if (!frame) return job.state === 'cancelled' ? 'Stopped before the first step.' : job.state === 'failed' ? '' : job.text;
+  if (!frame) return job.state === 'cancelled' ? 'Stopped before the first step.' : '';
   if (frame.final) {
     const how = job.stopped && frames.length - 1 < frame_total(frames) ? 'Stopped and kept' : 'Finished';
     return `${how}, seed ${frame.seed}, ${frame.width} × ${frame.height}`;

@@ -46,7 +46,7 @@ class Status {
     say(this.badge, value.badge);
     say(this.why, value.device);
     this.count(value.queue);
-    if (value.ready) tell('ready');
+    tell('engine', value);
   }
 
   count(length) {

@@ -17,7 +17,7 @@ class TokenCount {
     this.text = el('span', { title: 'Longer prompts are read in parts of 75 tokens' });
     root.className = 'token-count';
     root.append(this.text);
-    heard('ready', () => this.ask());
+    heard('engine', ({ ready }) => ready && this.ask());
   }
 
   show(value) {
