@@ -1,4 +1,4 @@
-"""Workers average what they learned. In a file of its own: each worker imports it, and this one imports little."""
+"""Workers average what they learned. In a file of its own: each worker imports it, so it imports little."""
 
 from pathlib import Path
 
