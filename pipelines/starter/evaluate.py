@@ -25,7 +25,7 @@ from .words import Caption, attributes, describe
 
 MODEL = Path(__file__).resolve().parents[2] / "assets" / "starter"
 KINDS = ("time", "ground", "object", "colour", "shirt", "pose")
-STEPS, GUIDANCE = 20, 4.0
+STEPS, GUIDANCE = 20, 5.0
 _ASKED = ("time", "ground", "person", "shirt", "pose", "house", "tree", "cat", "boat", "balloon", "flowers")
 
 
