@@ -76,7 +76,7 @@ def test_nothing_is_fetched_from_elsewhere() -> None:
         assert not foreign, file.name
     assert "http" not in HEAD
     theme = Darkroom()
-    assert "url(http" not in theme._get_theme_css().replace("\"", "")
+    assert "url(http" not in theme._get_theme_css().replace('"', "")
     assert theme._stylesheets == []
 
 

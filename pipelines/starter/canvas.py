@@ -28,7 +28,8 @@ _ROWS, _COLUMNS = (np.mgrid[0:_SIDE, 0:_SIDE] / _SCALE).astype(np.float32)
 
 def mix(first: Sequence[float], second: Sequence[float], share: float) -> Colour:
     """`first` and `second` (RGB, 0-255) mixed, `share` of the second in 0-1."""
-    return tuple(a * (1 - share) + b * share for a, b in zip(first, second, strict=True))
+    red, green, blue = (a * (1 - share) + b * share for a, b in zip(first, second, strict=True))
+    return red, green, blue
 
 
 def _fixed(points: Iterable[Point]) -> np.ndarray:
@@ -50,7 +51,8 @@ class Canvas:
 
     def lit(self, colour: Sequence[float], gain: float = 1.0) -> Colour:
         """`colour` under this scene's light, brightened by `gain`."""
-        return tuple(float(v) for v in np.clip(np.asarray(colour) * gain * self.tint, 0, 255))
+        red, green, blue = (float(v) for v in np.clip(np.asarray(colour) * gain * self.tint, 0, 255))
+        return red, green, blue
 
     def polygon(self, points: Iterable[Point], colour: Colour) -> None:
         corners = [_fixed(points)]
@@ -138,6 +140,8 @@ class Canvas:
         return cv2.resize(self.image, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
 
     def mask(self, label: int) -> np.ndarray:
-        """Where `label` can be seen, bool (256, 256). Needs `owners`."""
+        """Where `label` can be seen, bool (256, 256). Raises ValueError without `owners`."""
+        if self.owner is None:
+            raise ValueError("this canvas does not note owners")
         seen = (self.owner == label).astype(np.float32)
         return cv2.resize(seen, (SIZE, SIZE), interpolation=cv2.INTER_AREA) >= 0.5

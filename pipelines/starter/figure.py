@@ -6,10 +6,14 @@ Joints come in OpenPose's order of eighteen; the figure faces us, so its right s
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .canvas import SIZE, Canvas
+
+if TYPE_CHECKING:
+    from .scenes import Person
 
 JOINTS = (
     "nose", "neck", "right shoulder", "right elbow", "right wrist", "left shoulder", "left elbow",
@@ -41,7 +45,9 @@ POSES = tuple(name for name in _POSES if name != "free")
 _SIDED = ("waving", "walking", "running")  # poses that also come mirrored
 
 
-def stand_figure(x: float, ground: float, height: float, pose: str, young: bool, rng) -> np.ndarray:
+def stand_figure(
+    x: float, ground: float, height: float, pose: str, young: bool, rng: np.random.Generator
+) -> np.ndarray:
     """Joints of a figure in `pose` with its lowest point at `ground`, as float (18, 2) of x, y in pixels.
 
     `height` is that of the figure upright. The figure is moved sideways where it would leave the picture.
@@ -74,7 +80,7 @@ def stand_figure(x: float, ground: float, height: float, pose: str, young: bool,
     return joints
 
 
-def draw_figure(canvas: Canvas, person, joints: np.ndarray, height: float) -> None:
+def draw_figure(canvas: Canvas, person: Person, joints: np.ndarray, height: float) -> None:
     """Paint `person` (a scenes.Person) around `joints`, float (18, 2), for a figure `height` pixels tall."""
     unit = height / 100
     at = [joint + 0.0 for joint in joints]
@@ -102,13 +108,13 @@ def draw_figure(canvas: Canvas, person, joints: np.ndarray, height: float) -> No
     canvas.limb([at[1] + (0, -5 * unit), at[1] + (0, 2 * unit)], 6 * unit, canvas.lit(SKIN[person.skin], 0.9))
     for shoulder in (2, 5):
         canvas.limb([at[shoulder + 1], at[shoulder + 2]], 5.6 * unit, skin, 4.8 * unit)
-        canvas.disc(*at[shoulder + 2], 3.4 * unit, skin)
+        canvas.disc(at[shoulder + 2][0], at[shoulder + 2][1], 3.4 * unit, skin)
         canvas.limb([at[shoulder], at[shoulder + 1]], 8 * unit, sleeve, 7 * unit)
     right, left = at[2] + (-1.5 * unit, -3.5 * unit), at[5] + (1.5 * unit, -3.5 * unit)
     hem = 4 * unit
     canvas.polygon([right, left, at[11] + (hem, 3 * unit), at[8] + (-hem, 3 * unit)], cloth)
     for shoulder in (2, 5):
-        canvas.disc(*at[shoulder], 4 * unit, cloth)
+        canvas.disc(at[shoulder][0], at[shoulder][1], 4 * unit, cloth)
     if dressed:
         flare = 7.5 * unit
         skirt = [at[8] + (-2 * unit, -7 * unit), at[11] + (2 * unit, -7 * unit)]

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -63,7 +64,8 @@ def optimisers(
     named: Iterable[tuple[str, nn.Parameter]], lr: float, is_matrix: Callable[[str, nn.Parameter], bool]
 ) -> list[torch.optim.Optimizer]:
     """Muon for the weights that `is_matrix` picks, AdamW for the rest."""
-    matrices, rest = [], []
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, weight in named:
         if weight.requires_grad:
             (matrices if weight.ndim >= 2 and is_matrix(name, weight) else rest).append(weight)
@@ -124,7 +126,7 @@ def _work(rank: int, size: int, device: str, port: int, job: Callable, arguments
         dist.destroy_process_group()
 
 
-def in_team(workers: int, device: str, job: Callable, *arguments) -> None:
+def in_team(workers: int, device: str, job: Callable[..., None], *arguments: Any) -> None:
     """Runs `job(team, *arguments)` in `workers` processes and waits; in this process when `workers` is 1.
 
     Raises torch.multiprocessing.ProcessRaisedException when a worker fails.

@@ -56,7 +56,7 @@ class Reader(nn.Module):
 
 def spoil(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """`pixels` (h, w, 3) uint8 as a generator might make it: blurred, shifted in tone, a little noisy."""
-    out = pixels.astype(np.float32)
+    out: np.ndarray = pixels.astype(np.float32)
     if rng.random() < 0.6:
         out = cv2.GaussianBlur(out, (0, 0), rng.uniform(0.4, 1.8))
     if rng.random() < 0.3:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -103,7 +105,7 @@ class Picture:
     masks: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-def _pick(rng: np.random.Generator, options, chances=None):
+def _pick(rng: np.random.Generator, options: Sequence[Any], chances: Sequence[float] | None = None) -> Any:
     return options[int(rng.choice(len(options), p=chances))]
 
 
@@ -272,12 +274,12 @@ class _Painter:
         rng, canvas, horizon = self.rng, self.canvas, self.horizon
         snowy = self.scene.ground == "snow"
         if self.scene.backdrop == "mountains":
-            for tone, low, high, haze in (((132, 146, 178), 50, 78, 0.3), ((98, 114, 148), 26, 46, 0.15)):
+            for stone, low, high, haze in (((132, 146, 178), 50, 78, 0.3), ((98, 114, 148), 26, 46, 0.15)):
                 x = -20.0
                 while x < SIZE + 20:
                     width, height = rng.uniform(70, 112), rng.uniform(low, high)
                     px, top, foot = x + width / 2, horizon + 8 - height, horizon + 24
-                    rock = self.haze(tone, haze)
+                    rock = self.haze(stone, haze)
                     canvas.polygon([(x - 10, foot), (px, top), (x + width + 10, foot)], rock)
                     side = [(px, top), (x + width + 10, foot), (px + width * 0.1, foot)]
                     canvas.polygon(side, mix(rock, (0, 0, 0), 0.1))
@@ -294,11 +296,12 @@ class _Painter:
                         )
                     x += width * rng.uniform(0.6, 0.8)
         elif self.scene.backdrop == "hills":
-            base = _GROUND[self.scene.ground][1]
+            red, green, blue = _GROUND[self.scene.ground][1]
             for layer, (gain, haze) in enumerate(((0.72, 0.34), (0.82, 0.18))):
-                x, rise = _wave(rng, 12 - 3 * layer, 2)
-                tone = self.haze(tuple(v * gain for v in base), haze * (0.5 if self.night else 1))
-                canvas.land(zip(x, horizon - 15 + 12 * layer + rise, strict=True), tone, tone)
+                along, rise = _wave(rng, 12 - 3 * layer, 2)
+                grassy = (red * gain, green * gain, blue * gain)
+                tone = self.haze(grassy, haze * (0.5 if self.night else 1))
+                canvas.land(zip(along, horizon - 15 + 12 * layer + rise, strict=True), tone, tone)
         elif self.scene.backdrop == "forest":
             for layer in range(2):
                 tone = self.haze((78, 116, 112) if snowy else (44, 104, 74), 0.24 - 0.2 * layer)
@@ -341,17 +344,17 @@ class _Painter:
             self.own(None)
         if scene.ground == "beach":
             shore = horizon + rng.uniform(26, 34)
-            x, rise = _wave(rng, 3.5, 2)
+            along, rise = _wave(rng, 3.5, 2)
             first, last = (canvas.lit(_jitter(rng, colour, 5)) for colour in _GROUND["beach"])
             surf = canvas.lit((250, 252, 254))
-            canvas.land(zip(x, shore - 4 + rise, strict=True), surf, surf)
-            canvas.land(zip(x, shore + rise, strict=True), first, last)
+            canvas.land(zip(along, shore - 4 + rise, strict=True), surf, surf)
+            canvas.land(zip(along, shore + rise, strict=True), first, last)
 
     def paint_land(self) -> None:
         ground, rng, canvas, horizon = self.scene.ground, self.rng, self.canvas, self.horizon
-        x, rise = _wave(rng, 4, 2)
+        along, rise = _wave(rng, 4, 2)
         first, last = (canvas.lit(_jitter(rng, colour, 5)) for colour in _GROUND[ground])
-        canvas.land(zip(x, horizon + 8 + rise, strict=True), first, last)
+        canvas.land(zip(along, horizon + 8 + rise, strict=True), first, last)
         if ground == "meadow":
             for _ in range(24):
                 x, y = rng.uniform(0, SIZE), rng.uniform(horizon + 24, SIZE - 2)

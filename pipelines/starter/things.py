@@ -23,7 +23,9 @@ _WHITE = (250, 250, 246)
 _WOOD = (112, 76, 50)
 
 
-def draw_house(canvas: Canvas, x: float, y: float, width: float, colour: str, night: bool, rng) -> None:
+def draw_house(
+    canvas: Canvas, x: float, y: float, width: float, colour: str, night: bool, rng: np.random.Generator
+) -> None:
     wall, side = canvas.lit(COLOURS[colour]), canvas.lit(COLOURS[colour], 0.87)
     height, peak = width * rng.uniform(0.62, 0.68), width * rng.uniform(0.40, 0.46)
     roof = (92, 80, 84) if colour in ("red", "orange", "pink") else (160, 74, 58)
@@ -51,7 +53,9 @@ def draw_house(canvas: Canvas, x: float, y: float, width: float, colour: str, ni
         canvas.stroke([(wx - half, wy), (wx + half, wy)], 1.4, canvas.lit(_WHITE))
 
 
-def _draw_pine(canvas: Canvas, x: float, y: float, height: float, snowy: bool, rng) -> None:
+def _draw_pine(
+    canvas: Canvas, x: float, y: float, height: float, snowy: bool, rng: np.random.Generator
+) -> None:
     canvas.box(x - height * 0.04, y - height * 0.3, x + height * 0.04, y, canvas.lit(_WOOD))
     for tier in range(3):
         half, base = height * (0.30 - 0.065 * tier), y - height * (0.15 + 0.23 * tier)
@@ -64,7 +68,9 @@ def _draw_pine(canvas: Canvas, x: float, y: float, height: float, snowy: bool, r
             canvas.polygon(cap, canvas.lit((248, 251, 255)))
 
 
-def _draw_palm(canvas: Canvas, x: float, y: float, height: float, snowy: bool, rng) -> None:
+def _draw_palm(
+    canvas: Canvas, x: float, y: float, height: float, snowy: bool, rng: np.random.Generator
+) -> None:
     lean = rng.uniform(-0.13, 0.13) * height
     trunk = [(x + lean * t * t, y - height * 0.72 * t) for t in np.linspace(0, 1, 7)]
     canvas.limb(trunk, height * 0.09, canvas.lit((156, 112, 70)), height * 0.055)
@@ -92,7 +98,9 @@ _PUFFS = (
 )
 
 
-def _draw_crowned(canvas: Canvas, x: float, y: float, height: float, crown: Colour, rng) -> None:
+def _draw_crowned(
+    canvas: Canvas, x: float, y: float, height: float, crown: Colour, rng: np.random.Generator
+) -> None:
     trunk = [(x - height * 0.06, y), (x + height * 0.06, y), (x + height * 0.035, y - height * 0.5)]
     canvas.polygon([*trunk, (x - height * 0.035, y - height * 0.5)], canvas.lit(_WOOD))
     for dx, dy, size in _PUFFS:
@@ -106,7 +114,9 @@ def _draw_crowned(canvas: Canvas, x: float, y: float, height: float, crown: Colo
         canvas.disc(px, py, height * 0.036, canvas.lit(crown, 1.13))
 
 
-def draw_tree(canvas: Canvas, x: float, y: float, height: float, kind: str, snowy: bool, rng) -> None:
+def draw_tree(
+    canvas: Canvas, x: float, y: float, height: float, kind: str, snowy: bool, rng: np.random.Generator
+) -> None:
     canvas.shade(x, y + 0.5, height * 0.26, height * 0.035)
     if kind == "pine":
         _draw_pine(canvas, x, y, height, snowy, rng)
@@ -116,7 +126,9 @@ def draw_tree(canvas: Canvas, x: float, y: float, height: float, kind: str, snow
         _draw_crowned(canvas, x, y, height, _CROWNS[kind], rng)
 
 
-def draw_cat(canvas: Canvas, x: float, y: float, height: float, colour: str, rng) -> None:
+def draw_cat(
+    canvas: Canvas, x: float, y: float, height: float, colour: str, rng: np.random.Generator
+) -> None:
     fur, shaded = canvas.lit(FUR[colour]), canvas.lit(FUR[colour], 0.84)
     face = 1 if rng.random() < 0.5 else -1
     canvas.shade(x, y, height * 0.40, height * 0.06)

@@ -57,7 +57,8 @@ def _learn_merges(texts: Iterable[str]) -> list[tuple[str, str]]:
     )
     learner.train_from_iterator(texts, trainer)
     merges = json.loads(learner.to_str())["model"]["merges"]
-    return [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in merges]
+    pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in merges)
+    return [(left, right) for left, right in pairs]
 
 
 def train_tokenizer(folder: Path, captions: int = 20000) -> CLIPTokenizer:

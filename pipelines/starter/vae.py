@@ -124,7 +124,13 @@ class _RoundTrip(nn.Module):
 
 
 def train_vae(
-    team: Team, work: Path, minutes: float, steps: int, batch: int, compiled: bool, channels=CHANNELS
+    team: Team,
+    work: Path,
+    minutes: float,
+    steps: int,
+    batch: int,
+    compiled: bool,
+    channels: tuple[int, ...] = CHANNELS,
 ) -> None:
     """Trains the autoencoder on crops of 64 pixels, later 128; writes checkpoints and the average's weights.
 
@@ -200,7 +206,7 @@ def say_psnr(vae: AutoencoderKL) -> None:
     print(f"vae: {ratios.mean():.2f} dB on 24 held-out pictures, worst {ratios.min():.2f}", flush=True)
 
 
-def load_average(work: Path, channels=CHANNELS) -> AutoencoderKL:
+def load_average(work: Path, channels: tuple[int, ...] = CHANNELS) -> AutoencoderKL:
     """The autoencoder with its checkpoint's averaged weights, latents as they were learned."""
     vae = new_vae(channels)
     saved = torch.load(work / "checkpoints" / "vae-0.pt", map_location="cpu", weights_only=True)
@@ -225,7 +231,7 @@ def fold_scale(vae: AutoencoderKL, pixels: np.ndarray) -> None:
     inward.bias[4:] -= 2 * spread.log()
 
 
-def finish_vae(work: Path, channels=CHANNELS) -> None:
+def finish_vae(work: Path, channels: tuple[int, ...] = CHANNELS) -> None:
     """Folds the scale into the averaged weights, writes `work`/vae and says its PSNR on held-out scenes."""
     vae = load_average(work, channels)
     shards = pictures(work)

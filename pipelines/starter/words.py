@@ -181,6 +181,7 @@ class _Teller:
 
     def person(self) -> str:
         person = self.scene.person
+        assert person is not None
         self.ask("object", "person", None)
         noun = person.kind if self.chance(0.78) else "person"
         if person.kind in ("boy", "girl") and self.chance(0.15):
@@ -211,6 +212,7 @@ class _Teller:
 
     def boat(self) -> str:
         boat = self.scene.boat
+        assert boat is not None
         if self.chance(0.3):
             self.ask("object", "boat", None)
             self.ask("colour", "boat", boat.colour)
@@ -221,6 +223,7 @@ class _Teller:
 
     def trees(self) -> str:
         trees = self.scene.trees
+        assert trees is not None
         self.ask("object", "tree", trees.kind)
         noun = self.one(*_TREE[trees.kind])
         if trees.count > 1:
