@@ -89,7 +89,7 @@ def test_the_latents_colour_map_fits(pipe):
         latents = pipe.vae.encode(x * 2 - 1).latent_dist.mean * pipe.vae.config.scaling_factor
     shown = torch.einsum("nchw,cr->nrhw", latents, torch.tensor(fit["weight"]))
     shown = shown + torch.tensor(fit["bias"]).view(1, 3, 1, 1)
-    assert (shown - torch.nn.functional.avg_pool2d(x, 8)).abs().mean() < 0.06
+    assert (shown - torch.nn.functional.avg_pool2d(x, 8)).abs().mean() < 0.08
 
 
 def test_the_reader_reads_drawn_scenes():

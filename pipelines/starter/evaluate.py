@@ -58,7 +58,7 @@ def held_out_captions(count: int, seed: int = 13) -> list[tuple[Scene, Caption]]
 def load_model(folder: Path, device: str = "cpu") -> StableDiffusionPipeline:
     """The pipeline with DPM++ 2M, in float32 on a CPU. Raises OSError when `folder` holds no model."""
     dtype = torch.float32 if device == "cpu" else torch.float16
-    pipe = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=dtype).to(device)
+    pipe = StableDiffusionPipeline.from_pretrained(folder, dtype=dtype).to(device)
     pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
     return pipe

@@ -129,6 +129,8 @@ def write_model(work: Path, folder: Path) -> None:
     for config in folder.rglob("config.json"):  # a path of the machine that trained is nobody's business
         settings = json.loads(config.read_text(encoding="utf-8"))
         settings.pop("_name_or_path", None)
+        if "dtype" in settings:  # transformers loads in the dtype named here, diffusers in float32
+            settings["dtype"] = "float32"
         config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
