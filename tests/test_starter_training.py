@@ -145,6 +145,29 @@ def saved(work: Path, name: str) -> dict:
     return torch.load(work / "checkpoints" / f"{name}-0.pt", weights_only=True)
 
 
+def test_a_finished_model_can_be_trained_on(tmp_path):
+    train_tokenizer(tmp_path / "model" / "tokenizer", captions=100)
+    for part, network in (
+        (
+            "text_encoder",
+            text.new_text_encoder(CLIPTokenizer.from_pretrained(tmp_path / "model" / "tokenizer")),
+        ),
+        ("vae", vae.new_vae(SMALL_VAE)),
+        ("unet", denoiser.new_unet(SMALL_UNET)),
+    ):
+        network.half().save_pretrained(tmp_path / "model" / part)
+    work = tmp_path / "work"
+    draw_shard(work, 0, count=4)
+    train.start_from(tmp_path / "model", work)
+    model = vae.AutoencoderKL.from_pretrained(work / "vae").eval()
+    vae.encode_shard(model, pictures(work)[0], work, 0)
+    denoiser.train_unet(Team(), work, 60, 8, 2, compiled=False, channels=SMALL_UNET)
+    begun = denoiser.UNet2DConditionModel.from_pretrained(work / "unet").state_dict()
+    after = saved(work, "unet")["network"]
+    drift = max((after[f"unet.{name}"] - value).abs().max() for name, value in begun.items())
+    assert 0 < drift < 0.1
+
+
 def test_folding_the_scale_changes_the_latents_and_not_the_pictures():
     torch.manual_seed(0)
     model = vae.new_vae(SMALL_VAE).eval()

@@ -112,11 +112,13 @@ def train_unet(
     """Trains UNet and text encoder together; the course is called `unet`.
 
     Predicts velocity (Salimans & Ho, Progressive Distillation, 2022), each timestep's loss weighted by
-    min-SNR with gamma 5 (Hang et al., 2023).
+    min-SNR with gamma 5 (Hang et al., 2023). Weights in `work`/unet are where it starts, if there are any.
     """
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
-    text = CLIPTextModel.from_pretrained(work / "text_encoder")
-    network = Denoiser(new_unet(channels), text)
+    text = CLIPTextModel.from_pretrained(work / "text_encoder", dtype=torch.float32)
+    begun = work / "unet"  # a finished model's, where training starts from one
+    unet = UNet2DConditionModel.from_pretrained(begun) if begun.exists() else new_unet(channels)
+    network = Denoiser(unet, text)
     network.unet.set_attn_processor(AttnProcessor())  # on a CPU its backward pass outruns SDPA's
     network.to(team.device, memory_format=torch.channels_last)
     network.train()

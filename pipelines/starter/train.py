@@ -28,6 +28,14 @@ from .tokenizer import train_tokenizer
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 
 
+def start_from(model: Path, work: Path) -> None:
+    """Lays out a finished `model` in `work` as if its stages had just been run, so that `unet` and `polish`
+    train it on. Raises FileNotFoundError when `model` lacks a part."""
+    for part in ("tokenizer", "text_encoder", "vae", "unet"):
+        if not (work / part).exists():
+            shutil.copytree(model / part, work / part)
+
+
 def _on_gpu(options: argparse.Namespace) -> bool:
     return options.device != "cpu"
 
@@ -41,7 +49,7 @@ def draw(options: argparse.Namespace) -> None:
 
 def tokenize(options: argparse.Namespace) -> None:
     """Learns the tokenizer's vocabulary."""
-    if not (options.work / "tokenizer" / "vocab.json").exists():
+    if not (options.work / "tokenizer").exists():
         entries = len(train_tokenizer(options.work / "tokenizer"))
         print(f"tokenizer: {entries} entries", flush=True)
 
@@ -174,6 +182,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--work", type=Path, default=Path(".starter"), help="where data and checkpoints are kept"
     )
+    parser.add_argument("--start", type=Path, help="a finished model to train on instead of from nothing")
     parser.add_argument("--out", type=Path, default=ASSETS / "starter", help="where the model is written")
     parser.add_argument(
         "--reader", type=Path, default=reader.WEIGHTS, help="where the reader's weights are written"
@@ -214,6 +223,8 @@ def main(arguments: list[str] | None = None) -> None:
                 1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
             )
         )
+    if options.start:
+        start_from(options.start, options.work)
     for name in wanted:
         STAGES[name](options)
 
