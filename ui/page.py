@@ -17,7 +17,7 @@ from pipelines.models import ModelSpec
 from pipelines.request import GenerationRequest, InvalidRequest
 from pipelines.worker import UnknownJob, Worker
 from ui import api, text2image, view
-from ui.components.base import Scripted
+from ui.components.base import Scripted, sent
 from ui.components.header import status, status_value
 from ui.components.stage import stage
 from ui.form import Choice
@@ -61,29 +61,29 @@ class Page:
             return {"title": "", "examples": []}
         return {"title": spec.title, "examples": list(spec.examples)}
 
-    async def generate(self, **values: Any) -> AsyncIterator[dict[str, Any]]:
+    async def generate(self, **values: Any) -> AsyncIterator[str]:
         """Submits what the form holds and tells the stage its story; bad values are told by field."""
         try:
             job_id = self.worker.submit(GenerationRequest.parse(values))
         except InvalidRequest as problem:
-            yield {"problems": problem.problems}
+            yield sent({"problems": problem.problems})
             return
         async for message in view.follow(self.worker, job_id):
-            yield message
+            yield sent(message)
 
-    async def resume(self, event: gr.EventData) -> AsyncIterator[dict[str, Any]]:
+    async def resume(self, event: gr.EventData) -> AsyncIterator[str]:
         """What the jobs that a returning page remembers have come to; those that run are gone on with."""
         jobs, forgotten = [], []
-        for job_id in _texts(event._data.get("jobs"))[-JOBS_REMEMBERED:]:
+        for job_id in _texts(getattr(event, "jobs", None))[-JOBS_REMEMBERED:]:
             try:
                 jobs.append(self.worker.job(job_id))
             except UnknownJob:
                 forgotten.append(job_id)
         ended = [job for job in jobs if job.done]
         running = [job.id for job in jobs if not job.done]
-        yield view.summary(ended, self.worker.queue_length, forgotten)
+        yield sent(view.summary(ended, self.worker.queue_length, forgotten))
         async for message in _merged(self.worker, running):
-            yield message
+            yield sent(message)
 
     def story(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """A job's story from one of its events on, for a page that lacks a part of it."""
@@ -97,9 +97,9 @@ class Page:
 
     def stop(self, event: gr.EventData) -> None:
         """Stops the job that the page names; one that has ended meanwhile is left alone."""
-        job_id = str(event._data.get("job"))
+        job_id = str(getattr(event, "job", ""))
         if job_id in self.worker.running():
-            self.worker.stop(job_id, keep=bool(event._data.get("keep")))
+            self.worker.stop(job_id, keep=bool(getattr(event, "keep", False)))
 
 
 def build(worker: Worker) -> gr.Blocks:
@@ -138,12 +138,12 @@ def _header(page: Page) -> Scripted:
         return status()
 
 
-def _watcher(worker: Worker) -> Callable[[], AsyncIterator[dict[str, Any]]]:
-    async def watch() -> AsyncIterator[dict[str, Any]]:
+def _watcher(worker: Worker) -> Callable[[], AsyncIterator[str]]:
+    async def watch() -> AsyncIterator[str]:
         """How the engine is until it is up. Later changes a page hears of with its jobs: an event that
         never ended would hold one of the six connections that a browser opens to a server."""
         async for state in worker.watch():
-            yield status_value(state, worker.queue_length)
+            yield sent(status_value(state, worker.queue_length))
             if state.ready or state.fault:
                 return
 

@@ -56,6 +56,7 @@ def build(page: Page) -> None:
 
 
 def lay_out(page: Page) -> tuple[Form, dict[str, Component]]:
+    """The tab's form, and its parts that are no fields, by name."""
     native = native_size(page.spec())
     form: Form = {"model": page.model}
     parts: dict[str, Component] = {}
@@ -161,7 +162,7 @@ def _wire_fields(page: Page, form: Form, parts: Mapping[str, Any]) -> None:
         return _model_chosen(page, form, parts, key, {})
 
     def example(event: gr.EventData) -> str:
-        return str(event._data.get("prompt", ""))
+        return str(getattr(event, "prompt", ""))
 
     page.model.input(chosen, page.model, [page.stage, parts["sizes"], *form.values()], queue=False, **QUIET)
     # The stage's own events.
@@ -188,10 +189,10 @@ def _reuse(page: Page, form: Form) -> Callable[[gr.EventData], dict[Component, A
     def reuse(event: gr.EventData) -> dict[Component, Any]:
         """The settings of a picture of this session, with that picture's own seed."""
         try:
-            request = page.worker.job(str(event._data.get("job"))).request
+            request = page.worker.job(str(getattr(event, "job", ""))).request
         except UnknownJob:
             return {}
-        index = event._data.get("picture")
+        index = getattr(event, "picture", 0)
         values = request.model_dump()
         values["seed"] = request.seed_of(index if isinstance(index, int) else 0)
         return filled(form, values)

@@ -2,7 +2,7 @@
 
 import { el, say } from './dom.js';
 
-export function mount({ root, props }) {
+export function mount({ root }) {
   const title = el('span');
   const word = el('span.set');
   const button = el('button.fold-head', { type: 'button', 'aria-expanded': 'false' }, title, word, el('i.arrow'));
@@ -12,6 +12,5 @@ export function mount({ root, props }) {
     say(title, value?.title ?? '');
     say(word, value?.word ?? '');
   };
-  show(props.value);
   return { show };
 }

@@ -44,6 +44,9 @@ export class Gallery {
   }
 
   fill(tile, { job, picture, url, seed, word }, current) {
+    const drawn = [url, word, current].join();
+    if (tile.dataset.drawn === drawn) return;
+    tile.dataset.drawn = drawn;
     const button = tile.firstChild;
     const [image, label] = button.children;
     image.hidden = !url;

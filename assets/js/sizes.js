@@ -16,7 +16,6 @@ export function mount({ root, props, trigger }) {
     root.replaceChildren(swap, ...value.presets.map((size) => shape(size, pick)));
   };
   root.className = 'shapes';
-  show(props.value);
   return { show };
 }
 

@@ -12,7 +12,6 @@ const BACK = 'M4 12a8 8 0 1 0 3-6 M4 4v5h5';
 
 export function mount(part) {
   const stage = new Stage(part);
-  stage.show(part.props.value);
   const ids = memory.read();
   if (ids.length) part.trigger('resume', { jobs: ids });
   return stage;
@@ -168,7 +167,8 @@ class Stage {
   }
 
   async copy() {
-    await navigator.clipboard.writeText(this.text.textContent);
+    if (navigator.clipboard) await navigator.clipboard.writeText(this.text.textContent);
+    else copySelected(this.text); // a page from another machine without https has no clipboard
     say(this.aloud, 'Parameters copied.');
     this.copied.classList.add('done');
     setTimeout(() => this.copied.classList.remove('done'), 1200);
@@ -227,7 +227,7 @@ class Stage {
   }
 
   paintWords(job, frames, frame) {
-    say(this.what, job ? describe(job, frame, frames) : '');
+    say(this.what, job ? describe(job, frame, frames, this.picture) : '');
     say(this.pace, job ? pace(job) : '');
     const sentence = job?.state === 'failed' ? job.text : '';
     say(this.trouble, sentence);
@@ -244,6 +244,9 @@ class Stage {
 
   paintStrips(job) {
     const count = job && job.count > 1 ? job.count : 0;
+    const drawn = count ? [job.id, count, this.picture, job.begun].join() : '';
+    if (drawn === this.stripsDrawn) return;
+    this.stripsDrawn = drawn;
     this.strips.hidden = !count;
     while (this.strips.children.length > count) this.strips.lastChild.remove();
     while (this.strips.children.length < count) {
@@ -276,15 +279,21 @@ class Stage {
   }
 }
 
-function describe(job, frame, frames) {
-  const which = job.count > 1 ? `, picture ${1 + (frame?.picture ?? job.begun - 1)} of ${job.count}` : '';
+function copySelected(node) {
+  node.closest('details').open = true;
+  getSelection().selectAllChildren(node);
+  document.execCommand('copy');
+}
+
+function describe(job, frame, frames, picture) {
+  const which = job.count > 1 ? `, picture ${picture + 1} of ${job.count}` : '';
   if (!frame) return job.state === 'cancelled' ? 'Stopped before the first step.' : '';
   if (frame.final) {
     const how = job.stopped && frames.length - 1 < frame_total(frames) ? 'Stopped and kept' : 'Finished';
-    return `${how}, seed ${frame.seed}, ${frame.width} × ${frame.height}`;
+    return `${how}${which}, seed ${frame.seed}, ${frame.width} × ${frame.height}`;
   }
   const ending = job.state === 'cancelled' ? ', stopped' : ', predicted picture';
-  return `Step ${frame.step} of ${frame.total}${job.count > 1 && !job.done ? which : ''}${ending}`;
+  return `Step ${frame.step} of ${frame.total}${which}${ending}`;
 }
 
 function frame_total(frames) {

@@ -10,10 +10,8 @@ const KEYS = [
   [['?'], 'This sheet'],
 ];
 
-export function mount({ root, props }) {
-  const status = new Status(root);
-  status.show(props.value);
-  return status;
+export function mount({ root }) {
+  return new Status(root);
 }
 
 class Status {

@@ -4,10 +4,8 @@ import { el, heard, say } from './dom.js';
 
 const PAUSE = 250;
 
-export function mount({ root, props, server }) {
-  const count = new TokenCount(root, server);
-  count.show(props.value);
-  return count;
+export function mount({ root, server }) {
+  return new TokenCount(root, server);
 }
 
 class TokenCount {

@@ -6,6 +6,8 @@ read those copies instead of the source, so classes here are made by a metaclass
 
 from __future__ import annotations
 
+import json
+import time
 from abc import ABCMeta
 from typing import Any
 
@@ -30,10 +32,21 @@ class Scripted(gr.HTML, metaclass=WithoutStub):
         return {"type": "object"}
 
 
+def sent(value: dict[str, Any]) -> str:
+    """A value that an event streams to a `Scripted`.
+
+    Gradio sends each value of a stream as the difference to the one before, and its page may lose or swap
+    the first ones on a busy machine; every later difference then fails. A text that begins differently each
+    time has no differences but "all of it", which needs nothing of what came before.
+    """
+    return json.dumps({"at": time.monotonic_ns(), **value})
+
+
 def script(module: str, *events: str) -> dict[str, str]:
     """Arguments of gr.HTML that hand the element to `mount` of `module`, which may trigger `events`.
 
-    The template stays empty on purpose: Gradio compiles it anew at each change of the value.
+    The template stays empty on purpose: Gradio compiles it anew at each change of the value. A value comes
+    as it is, as `sent` made it, or (where the first one was lost) as the difference that holds it.
     """
     address = f"new URL('{ASSETS_URL}/js/{module}', document.baseURI)"
     names = ", ".join(f"'{event}'" for event in events)
@@ -41,8 +54,12 @@ def script(module: str, *events: str) -> dict[str, str]:
         "html_template": "<div></div>",
         "js_on_load": f"""
             const root = element.firstElementChild, events = [{names}];
+            const told = (value) => Array.isArray(value) ? told(value[0]?.[2])
+                : typeof value === 'string' ? JSON.parse(value || '{{}}') : value;
             const mounted = import({address}).then((module) =>
                 module.mount({{ root, props, trigger, server, events }}));
-            watch('value', () => mounted.then((part) => part.show(props.value)));
+            const show = () => mounted.then((part) => part.show(told(props.value)));
+            watch('value', show);
+            show();
         """,
     }
