@@ -6,6 +6,7 @@ A message carries only what is new, and where in the job's story it begins, so t
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
@@ -27,6 +28,9 @@ from pipelines.request import GenerationRequest
 from pipelines.worker import Job, UnknownJob, Worker
 
 Message = dict[str, Any]
+
+MOMENT = 0.05
+"""Seconds between two messages of a job, at the least."""
 
 SHOWN_OF_REQUEST = (
     "prompt",
@@ -86,14 +90,22 @@ def summary(jobs: Iterable[Job], queue: int, forgotten: Iterable[str] = ()) -> M
 
 
 async def follow(worker: Worker, job_id: str) -> AsyncIterator[Message]:
-    """A job's story from its beginning to its end; ends at once for a job that is not known (any more)."""
+    """A job's story from its beginning to its end; ends at once for a job that is not known (any more).
+
+    What happens within a moment is told together: a page that is asked for more than it can draw falls
+    behind, and no eye sees more.
+    """
     try:
         job, start = worker.job(job_id), 0
     except UnknownJob:
         return
+    loop, rested = asyncio.get_running_loop(), asyncio.Event()
     async for events in worker.afollow(job_id):
         yield message(job, events, start, worker.queue_length)
         start += len(events)
+        rested.clear()
+        loop.call_later(MOMENT, rested.set)
+        await rested.wait()
 
 
 def _chapter(job: Job, events: Sequence[Event], start: int) -> Message:

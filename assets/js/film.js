@@ -84,7 +84,8 @@ export class Film {
   }
 
   keepInSight(slot) {
-    if (!slot || this.strip.matches(':hover')) return;
+    if (!slot || slot === this.inSight || this.strip.matches(':hover')) return;
+    this.inSight = slot;
     const left = slot.offsetLeft - this.strip.offsetLeft;
     const { scrollLeft, clientWidth } = this.strip;
     if (left < scrollLeft) this.strip.scrollLeft = Math.max(0, left - 8);
