@@ -89,8 +89,15 @@ def test_each_style_sheet_and_font_is_there() -> None:
 
 
 def test_presets_have_the_models_number_of_pixels() -> None:
-    for native in (64, 256, 512, 1024):
+    for native in (256, 512, 1024):
         for size in presets(native):
             assert size["width"] % 8 == size["height"] % 8 == 0
             assert size["width"] * size["height"] == pytest.approx(native**2, rel=0.25)
             assert size["width"] / size["height"] == pytest.approx(size["across"] / size["down"], rel=0.25)
+
+
+def test_presets_keep_to_the_requests_limits() -> None:
+    for native in (64, 2048):
+        sides = [side for size in presets(native) for side in (size["width"], size["height"])]
+        assert min(sides) >= 64
+        assert max(sides) <= 2048

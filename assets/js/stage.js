@@ -67,7 +67,7 @@ class Stage {
     this.host = root.closest('#stage') ?? root;
     this.empty.append(
       el('h2', {}, 'Nothing developed yet'),
-      el('p', {}, 'Write what you want to see, or begin with one of these:'),
+      el('p'),
       el('div.chips'),
     );
   }
@@ -111,7 +111,8 @@ class Stage {
   invite({ examples }) {
     const chips = () => examples.map((text) => el('button.chip', { type: 'button', onclick: () => this.trigger('example', { prompt: text }) }, text));
     this.empty.querySelector('.chips').replaceChildren(...chips().slice(0, 4));
-    this.empty.classList.toggle('bare', !examples.length);
+    const begin = examples.length ? ', or begin with one of these:' : '.';
+    say(this.empty.querySelector('p'), `Write what you want to see${begin}`);
     this.gallery.invite(chips());
   }
 
@@ -229,7 +230,8 @@ class Stage {
   paintWords(job, frames, frame) {
     say(this.what, job ? describe(job, frame, frames, this.picture) : '');
     say(this.pace, job ? pace(job) : '');
-    const sentence = job?.state === 'failed' ? job.text : '';
+    const fault = !job && this.engine.fault ? this.engine.message : '';
+    const sentence = job?.state === 'failed' ? job.text : fault;
     say(this.trouble, sentence);
     this.trouble.hidden = !sentence;
     const whole = job ? job.total * job.count : 1;

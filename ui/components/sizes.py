@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+from pipelines.request import GenerationRequest, limits
 from ui.components.base import Scripted, script
 
+LEAST, MOST, _ = limits(GenerationRequest.model_fields["width"])
 SHAPES = ((1, 1), (4, 3), (16, 9), (3, 4), (9, 16))
 
 
@@ -13,8 +15,10 @@ def presets(native: int, step: int = 8) -> list[dict[str, int]]:
     """The sizes for a model trained on `native` pixels a side: as many pixels, in steps of `step`."""
     sizes = []
     for across, down in SHAPES:
-        width = round(native * math.sqrt(across / down) / step) * step
-        height = round(native * math.sqrt(down / across) / step) * step
+        width, height = (
+            min(MOST, max(LEAST, round(native * math.sqrt(share) / step) * step))
+            for share in (across / down, down / across)
+        )
         sizes.append({"across": across, "down": down, "width": width, "height": height})
     return sizes
 
