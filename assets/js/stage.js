@@ -113,7 +113,7 @@ class Stage {
     this.empty.querySelector('.chips').replaceChildren(...chips().slice(0, 4));
     const begin = examples.length ? ', or begin with one of these:' : '.';
     say(this.empty.querySelector('p'), `Write what you want to see${begin}`);
-    this.gallery.invite(chips());
+    this.gallery.invite(chips().slice(0, 6)); // as many as stay in sight
   }
 
   /** Which job is shown: the one that runs, else the last one that ended. */
