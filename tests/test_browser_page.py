@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 import pipelines
 from pipelines import metadata
+from pipelines.starter.reader import read_attributes
 from tests.support.served import served
 
 pytestmark = pytest.mark.browser
@@ -138,6 +139,24 @@ def test_a_prompted_picture_develops_step_by_step_and_is_kept(visit: Open) -> No
         found = metadata.read_fields(Path(download.value.path()))
         assert (found["prompt"], found["seed"]) == ("a red house in the snow at night", 7)
         expect(page.locator(".tile img")).to_have_attribute("alt", re.compile("red house.*seed 7"))
+
+
+ASKED = {
+    "a red house in the snow at night": {"time": "night", "ground": "snow", "house": "red"},
+    "a yellow boat on the sea at sunset": {"time": "sunset", "ground": "sea", "boat": "yellow"},
+}
+
+
+def test_the_pictures_are_those_asked_for(visit: Open) -> None:
+    with visit(model=STARTER) as page:
+        for prompt, attributes in ASKED.items():
+            ask(page, prompt, 20, seed="7")
+            expect(page.locator(".tile img").first).to_have_attribute("alt", re.compile(prompt + ".*seed 7"))
+            over(page)
+            with page.expect_download() as download:
+                page.click("text=Download")
+            seen = read_attributes(Image.open(download.value.path()))
+            assert {name: seen[name] for name in attributes} == attributes
 
 
 def test_the_film_is_scrubbed_by_hand_and_by_keys(visit: Open) -> None:
