@@ -7,9 +7,18 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
@@ -17,6 +26,21 @@ SEED_LIMIT = 2**32 - 2
 """Seeds lie in 0 .. SEED_LIMIT; -1 asks for a random one (the webui's range)."""
 
 Task = Literal["text2image", "image2image", "inpaint"]
+ResizeMode = Literal["just resize", "crop and resize", "resize and fill"]
+"""How a picture of another shape is brought to the size: stretched, cut, or filled up at its borders."""
+MaskedContent = Literal["original", "fill", "latent noise", "latent nothing"]
+"""What a masked area begins as: itself, its surroundings' colours, noise, or an empty latent."""
+InpaintArea = Literal["whole picture", "only masked"]
+ControlMode = Literal["balanced", "prompt", "control"]
+"""Which side a control unit gives way to: neither, the prompt, or (weakening the prompt) none."""
+
+PictureKey = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+"""A picture in the data folder's store (pipelines.pictures), by the hash of its bytes."""
+Joint = tuple[float, float] | None
+Pose = Annotated[tuple[Joint, ...], Field(min_length=18, max_length=18)]
+"""OpenPose's eighteen joints as shares of width and height, None for one that is not seen."""
+
+MOST_CONTROLS = 4
 
 
 class InvalidRequest(ValueError):
@@ -34,6 +58,76 @@ def _field(default: Any, title: str, hint: str, *, step: float | None = None, **
     """A pydantic field with what the form needs: `title` (its label), `hint` and a slider's `step`."""
     extra: dict[str, Any] = {} if step is None else {"step": step}
     return Field(default, title=title, description=hint, json_schema_extra=extra, **limits)
+
+
+def _no_switch(value: Any, info: ValidationInfo, fields: Mapping[str, FieldInfo]) -> Any:
+    if isinstance(value, bool) and fields[str(info.field_name)].annotation is not bool:
+        raise PydanticCustomError("not_a_setting", "a switch")  # pydantic would read True as 1
+    return value
+
+
+class ControlUnit(BaseModel):
+    """One picture that a run follows by way of a ControlNet (Zhang et al., 2023).
+
+    What is followed is `map_image` as it is, else the skeletons of `pose`, else what `preprocessor` makes
+    of `image`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    model: str = _field(..., "ControlNet", "The network that follows the map.", min_length=1, max_length=500)
+    preprocessor: str = _field(
+        "none", "Preprocessor", "What makes the map out of the picture.", max_length=60
+    )
+    image: PictureKey | None = _field(None, "Picture", "The picture that the map is made of.")
+    map_image: PictureKey | None = _field(None, "Map", "A ready map, followed as it is.")
+    pose: tuple[Pose, ...] = _field((), "Pose", "People as eighteen joints each.", max_length=8)
+    controlnet_conditioning_scale: float = _field(
+        1.0, "Weight", "How strongly the map is followed.", step=0.05, ge=0, le=2
+    )
+    control_guidance_start: float = _field(
+        0.0, "Start", "From which share of the steps on the map counts.", step=0.01, ge=0, le=1
+    )
+    control_guidance_end: float = _field(
+        1.0, "End", "Up to which share of the steps the map counts.", step=0.01, ge=0, le=1
+    )
+    resize_mode: ResizeMode = _field(
+        "crop and resize", "Resize", "How a picture of another shape is brought to the size."
+    )
+    control_mode: ControlMode = _field(
+        "balanced", "Control mode", "Which of prompt and map gives way to the other."
+    )
+    low_threshold: int = _field(
+        100, "Low threshold", "Fainter edges than this are dropped.", step=1, ge=1, le=255
+    )
+    high_threshold: int = _field(
+        200, "High threshold", "Clearer edges than this are always kept.", step=1, ge=1, le=255
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _one_value(cls, value: Any, info: ValidationInfo) -> Any:
+        return _no_switch(value, info, cls.model_fields)
+
+    @model_validator(mode="after")
+    def _shows_something(self) -> Self:
+        if not (self.map_image or self.pose or self.image):
+            raise _problem("image", "Nothing is shown to it: give it a picture, a map or a pose.")
+        if self.control_guidance_start >= self.control_guidance_end:
+            raise _problem(
+                "control_guidance_end",
+                f"Start ({self.control_guidance_start:g}) must come before "
+                f"End ({self.control_guidance_end:g}).",
+            )
+        if self.pose and any(sum(joint is not None for joint in person) < 2 for person in self.pose):
+            raise _problem(
+                "pose", "A person of the pose has fewer than two joints: nothing could be drawn of it."
+            )
+        return self
+
+
+def _problem(field: str, sentence: str) -> PydanticCustomError:
+    return PydanticCustomError("sentence", "{sentence}", {"sentence": sentence, "field": field})
 
 
 class GenerationRequest(BaseModel):
@@ -84,6 +178,41 @@ class GenerationRequest(BaseModel):
     )
     batch_count: int = _field(1, "Batches", "How many batches one after the other.", step=1, ge=1, le=100)
 
+    image: PictureKey | None = _field(None, "Picture", "The picture to start from.")
+    mask_image: PictureKey | None = _field(None, "Mask", "White is painted anew, grey partly.")
+    strength: float = _field(
+        0.75,
+        "Strength (denoising)",
+        "How far the result may leave the picture: 0 keeps it, 1 paints anew.",
+        step=0.01,
+        ge=0,
+        le=1,
+    )
+    resize_mode: ResizeMode = _field(
+        "crop and resize", "Resize", "How a picture of another shape is brought to the size."
+    )
+    mask_blur: int = _field(
+        4, "Mask blur", "How softly new and old run into each other.", step=1, ge=0, le=64
+    )
+    mask_inverted: bool = _field(False, "Repaint what is not masked", "Keeps what is painted over.")
+    masked_content: MaskedContent = _field("original", "Begin with", "What the masked area starts as.")
+    inpaint_area: InpaintArea = _field(
+        "whole picture", "Area", "Only masked paints the area alone, at the full size: more detail."
+    )
+    mask_padding: int = _field(
+        32, "Padding", "How much around the mask is looked at, in pixels.", step=4, ge=0, le=256
+    )
+    soft_inpainting: bool = _field(
+        False, "Soft inpainting", "Grey parts of the mask change less (differential diffusion)."
+    )
+    extend_left: int = _field(0, "Left", "Pixels to paint on the left.", step=8, ge=0, le=1024)
+    extend_top: int = _field(0, "Top", "Pixels to paint above.", step=8, ge=0, le=1024)
+    extend_right: int = _field(0, "Right", "Pixels to paint on the right.", step=8, ge=0, le=1024)
+    extend_bottom: int = _field(0, "Bottom", "Pixels to paint below.", step=8, ge=0, le=1024)
+    controls: tuple[ControlUnit, ...] = _field(
+        (), "Control", "Maps that the picture follows.", max_length=MOST_CONTROLS
+    )
+
     @field_validator("prompt")
     @classmethod
     def _says_something(cls, prompt: str) -> str:
@@ -93,15 +222,40 @@ class GenerationRequest(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _one_value(cls, value: Any) -> Any:
-        if isinstance(value, bool):  # pydantic would read True as 1
-            raise PydanticCustomError("not_a_setting", "a switch")
-        return value
+    def _one_value(cls, value: Any, info: ValidationInfo) -> Any:
+        return _no_switch(value, info, cls.model_fields)
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        if self.image is None and (self.mask_image or any(self.extension)):
+            raise _problem("image", "There is no picture to repaint or extend: drop, paste or choose one.")
+        if self.image is not None and self.steps_run < 1:
+            least = 1 / self.num_inference_steps
+            raise _problem(
+                "strength",
+                f"Strength {self.strength:g} of {self.num_inference_steps} steps leaves no step to run: "
+                f"choose at least {max(0.01, least):.2f}, or more steps.",
+            )
+        return self
 
     @property
     def task(self) -> Task:
         """Which inputs are present decides the task; it is never stored."""
-        return "text2image"
+        if self.mask_image or any(self.extension):
+            return "inpaint"
+        return "image2image" if self.image else "text2image"
+
+    @property
+    def extension(self) -> tuple[int, int, int, int]:
+        """Pixels to add at the picture's left, top, right and bottom."""
+        return self.extend_left, self.extend_top, self.extend_right, self.extend_bottom
+
+    @property
+    def steps_run(self) -> int:
+        """How many of the steps are run: a share of `strength` where there is a picture (diffusers' rule)."""
+        if self.image is None:
+            return self.num_inference_steps
+        return min(int(self.num_inference_steps * self.strength), self.num_inference_steps)
 
     @property
     def pictures(self) -> int:
@@ -147,10 +301,27 @@ def _sentences(error: ValidationError, fields: Mapping[str, FieldInfo]) -> dict[
     """pydantic's findings in plain words, by field; the first finding of a field is told."""
     problems: dict[str, str] = {}
     for found in error.errors(include_url=False):
-        name = str(found["loc"][0]) if found["loc"] else "request"
+        told = found.get("ctx", {})
+        place = [part for part in found["loc"] if part != "function-after"] or [told.get("field", "request")]
+        name = str(place[0])
         if name not in problems:
-            problems[name] = _sentence(name, fields.get(name), found)
+            problems[name] = (
+                _unit_sentence(place, found) if place[1:] else _sentence(name, fields.get(name), found)
+            )
     return problems
+
+
+def _unit_sentence(place: list[Any], found: Any) -> str:
+    """What is wrong inside of one of several values (the control units)."""
+    name = str(place[2]) if len(place) > 2 else str(found.get("ctx", {}).get("field", ""))
+    field = ControlUnit.model_fields.get(name)
+    if name and field is None:
+        return f"Control unit {place[1] + 1}: there is no setting called {name[:60]!r}."
+    return (
+        f"Control unit {place[1] + 1}: {_sentence(name, field, found)}"
+        if field
+        else (f"Control unit {place[1] + 1} is no control unit; {_shown(found.get('input'))} was given.")
+    )
 
 
 def _sentence(name: str, field: FieldInfo | None, found: Any) -> str:
@@ -158,6 +329,8 @@ def _sentence(name: str, field: FieldInfo | None, found: Any) -> str:
         known = ", ".join(fields_known())
         return f"There is no setting called {name!r}; the settings are {known}."
     title, kind, given = field.title or name, found["type"], _shown(found.get("input"))
+    if kind == "sentence":
+        return str(found["ctx"]["sentence"])
     low, high, _ = limits(field)
     if kind in ("greater_than_equal", "less_than_equal"):
         return f"{title} must be between {low} and {high}; {given} was given."
@@ -175,10 +348,20 @@ def _sentence(name: str, field: FieldInfo | None, found: Any) -> str:
     if kind == "string_too_long":
         length = found["ctx"]["max_length"]
         return f"{title} may be {length:,} characters long; {len(found['input']):,} were given. Shorten it."
-    if kind == "missing" or (name == "prompt" and kind == "value_error"):
+    if name == "prompt" and kind in ("missing", "value_error"):
         return f"{title} is empty: write what the picture shows."
+    if kind == "missing":
+        return f"{title} is missing: choose one."
     if kind == "string_too_short":
         return f"{title} may not be empty."
+    if kind == "literal_error":
+        return f"{title} must be one of {', '.join(get_args(field.annotation))}; {given} was given."
+    if kind.startswith("bool"):
+        return f"{title} must be on or off; {given} was given."
+    if kind == "string_pattern_mismatch":
+        return f"{title} must be a picture that was put into the store; {given} was given."
+    if kind == "too_long" and name == "controls":
+        return f"At most {MOST_CONTROLS} control units go together; {len(found['input'])} were given."
     if kind == "string_type":
         return f"{title} must be text; {given} was given."
     return f"{title} cannot be {given}."
