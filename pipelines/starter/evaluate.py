@@ -2,6 +2,7 @@
 
 Captions come from combinations of attributes that no training picture has; each picture is made alone, with
 20 steps and guidance, and judged by the attribute reader, whose own accuracy on drawn scenes is said first.
+Its ControlNets are measured by `python -m pipelines.starter.evaluate_control`.
 """
 
 from __future__ import annotations
@@ -70,17 +71,26 @@ def generate(
     seeds: list[int],
     guidance: float = GUIDANCE,
     batch: int = 8,
+    steps: int = STEPS,
+    maps: list[Image.Image] | None = None,
+    weight: float = 1.0,
 ) -> list[Image.Image]:
-    """One picture for each prompt and seed, in bfloat16 on a CPU; a batch does not change the noise."""
+    """One picture for each prompt and seed, in bfloat16 on a CPU; a batch does not change the noise.
+
+    maps: one control map for each prompt, where `pipe` has a ControlNet, which then counts with `weight`.
+    """
     images: list[Image.Image] = []
     for start in range(0, len(prompts), batch):
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds[start : start + batch]]
+        part = slice(start, start + batch)
+        led = {"image": maps[part], "controlnet_conditioning_scale": weight} if maps else {}
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds[part]]
         with torch.autocast(pipe.device.type, torch.bfloat16, enabled=pipe.device.type == "cpu"):
             images += pipe(
-                prompts[start : start + batch],
-                num_inference_steps=STEPS,
+                prompts[part],
+                num_inference_steps=steps,
                 guidance_scale=guidance,
                 generator=generators,
+                **led,
             ).images
     return images
 

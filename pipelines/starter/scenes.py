@@ -410,7 +410,9 @@ class _Painter:
             self.own("person")
             young = scene.person.kind in ("boy", "girl")
             height = rng.uniform(104, 120) if young else rng.uniform(126, 146)
-            x, y = _column(scene.person.place, rng), rng.uniform(228, 247)
+            free = scene.person.pose == "free"  # poses that people drag together stand anywhere, at any size
+            x, y = _column(scene.person.place, rng, 36 if free else 9), rng.uniform(208 if free else 228, 247)
+            height *= rng.uniform(0.8, 1.15) if free else 1
             self.joints = stand_figure(x, y, height, scene.person.pose, young, rng)
             draw_figure(canvas, scene.person, self.joints, height)
         self.own(None)
