@@ -1,0 +1,58 @@
+// The painter as a component of the page: how it uploads, what it tells the program, and what others tell it.
+//
+// A painter outlives its place: Gradio takes a tab that is not open out of the page, and undo, zoom and
+// strokes that are not sent yet are to be there when it is opened again.
+
+import { heard } from './dom.js';
+import { Painter } from './painter.js';
+
+const painters = new Map(); // by the id of the component
+const given = new Map(); // pictures for painters that the page has not shown yet
+
+export function mount({ root, props, trigger, server }) {
+  const { id } = root.closest('.block'); // nearer there is one that Gradio makes up
+  const known = painters.get(id);
+  const serial = known?.serial ?? crypto.getRandomValues(new Uint32Array(1))[0];
+  const keep = async (blob, name) => server.keep({ path: await upload(blob, name) });
+  const onChange = (value) => {
+    props.value = { ...value, shown: painter.shown, by: serial };
+    trigger('painted');
+  };
+  const { mode, extendable } = props;
+  const painter = known ?? new Painter(root, { mode, extendable, keep, onChange });
+  if (known) root.append(known.root);
+  painters.set(id, Object.assign(painter, { keep, onChange, serial }));
+  const show = async (value) => {
+    if (value?.soft !== undefined) painter.setSoft(value.soft);
+    if (given.has(id)) {
+      const image = given.get(id);
+      given.delete(id);
+      return painter.receive(image);
+    }
+    if (value?.by === serial) return null; // what it has told itself; it may have been painted on since
+    return painter.show(value?.shown ?? value ?? {});
+  };
+  return { show, painter };
+}
+
+async function upload(blob, name) {
+  const form = new FormData();
+  form.append('files', blob, name);
+  const answer = await fetch(new URL('gradio_api/upload', document.baseURI), { method: 'POST', body: form });
+  if (!answer.ok) throw new Error(`The upload was answered ${answer.status}.`);
+  return (await answer.json())[0];
+}
+
+/** Someone is about to use what is painted: `wait` gathers what they must wait for. */
+heard('settle', ({ wait }) => {
+  for (const painter of painters.values()) if (painter.unsaved) wait.push(painter.flush());
+});
+
+/** A picture from elsewhere in the page is sent to a painter. */
+heard('give', ({ to, image }) => {
+  if (painters.has(to)) painters.get(to).receive(image);
+  else given.set(to, image);
+});
+
+/** How much the form blurs the mask's edge. */
+heard('soft', ({ to, pixels }) => painters.get(to)?.setSoft(pixels));

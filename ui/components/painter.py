@@ -1,0 +1,47 @@
+"""The painter: a picture and what is painted on it: a mask, colours or a control map.
+
+Everything that a hand does happens in the browser; here only finished pictures and masks arrive, as keys
+that `keep` gave out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from ui.components.base import Scripted, script
+
+NO_BORDERS = {"left": 0, "top": 0, "right": 0, "bottom": 0}
+
+
+def painter(
+    keep: Callable[[dict[str, Any]], dict[str, Any]],
+    elem_id: str,
+    mode: Literal["mask", "sketch", "map"],
+    extendable: bool = False,
+) -> Scripted:
+    """The component; its event is `painted`: there are new keys or borders.
+
+    keep: turns {"path": a file that the page uploaded} into {"key", "width", "height", "url"} with perhaps
+    "notes", or into {"problem": a sentence}. extendable: the borders of a mask's picture can be dragged.
+
+    The value that a listener gets: {"image", "mask": keys or None, "extend": pixels by side, "width",
+    "height"}, with "shown", what the painter needs to come back after a reload. The value to send: {"image":
+    {"key", "width", "height", "url"} or None, "mask": {"key", "url"} or None, "extend"}, with perhaps
+    "soft", the pixels by which the form blurs the mask.
+    """
+    kept = keep
+
+    def keep(asked: dict[str, Any]) -> dict[str, Any]:  # Gradio marks the function and calls it by its name
+        return kept(asked)
+
+    return Scripted(
+        value={"image": None, "mask": None, "extend": NO_BORDERS},
+        elem_id=elem_id,
+        elem_classes=["plain"],
+        server_functions=[keep],
+        apply_default_css=False,
+        mode=mode,
+        extendable=extendable,
+        **script("painter.js", "painted"),
+    )
