@@ -74,7 +74,8 @@ class ControlLessons:
             else:
                 sources.append(np.load(work / "posed" / "joints" / path.name))
         if not latents:
-            raise FileNotFoundError(f"no latents under {_place(kind, work)}: run the stage 'posed' first")
+            stage = "encode" if kind == "edge" else "posed"
+            raise FileNotFoundError(f"no latents under {_place(kind, work)}: run the stage {stage!r} first")
         self.latents = torch.cat(latents)
         self.kind, self.sources = kind, sources
         self.starts = np.cumsum([0] + [len(part) for part in latents])

@@ -189,8 +189,8 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
         "weight": options.weight,
     }
     if "pose" in options.kinds:
-        result["joint reader"] = reader_error(weights=options.joints)
-        print(f"joint reader on 200 held-out drawn scenes: {result['joint reader']}", flush=True)
+        result["joint reader"] = reader_error(options.drawn, options.joints)
+        print(f"joint reader on {options.drawn} held-out drawn scenes: {result['joint reader']}", flush=True)
     pipe = load_model(options.model, options.device)
     sheet: list[Image.Image] = []
     for kind in options.kinds:
@@ -220,6 +220,9 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--reader", type=Path, default=reader.WEIGHTS, help="the attribute reader's weights")
     parser.add_argument("--pictures", type=int, default=60, help="of each kind, with and without control")
+    parser.add_argument(
+        "--drawn", type=int, default=200, help="drawn scenes for the joint reader's own error"
+    )
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--guidance", type=float, default=GUIDANCE)
     parser.add_argument("--weight", type=float, default=1.0, help="how much the ControlNet counts, 0-2")

@@ -18,9 +18,9 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
-from . import denoiser, reader, text, vae
+from . import control, denoiser, joints, reader, text, vae
 from .canvas import SIZE
-from .data import draw_shard, held_out_scenes, pictures
+from .data import draw_posed_shard, draw_shard, held_out_scenes, picture_path, pictures
 from .learning import in_team
 from .scenes import paint
 from .tokenizer import train_tokenizer
@@ -158,6 +158,63 @@ def export(options: argparse.Namespace) -> None:
     print(f"export: {options.out}, {size / 1e6:.1f} MB", flush=True)
 
 
+def _finished(options: argparse.Namespace) -> Path:
+    """The model that ControlNets are made for. Exits where there is none yet."""
+    if not (options.out / "model_index.json").exists():
+        raise SystemExit(
+            f"no finished model in {options.out}: run the stage 'export' first, or name one by --out"
+        )
+    return options.out
+
+
+def _pose_some(work: Path, model: Path, device: str, numbers: list[int]) -> None:
+    if device == "cpu":
+        torch.set_num_threads(1)
+    autoencoder = AutoencoderKL.from_pretrained(model / "vae", torch_dtype=torch.float32).to(device).eval()
+    for number in numbers:
+        draw_posed_shard(work, number)
+        shard = np.load(picture_path(work / "posed", number), mmap_mode="r")
+        vae.encode_shard(autoencoder, shard, work / "posed", number)
+        print(f"posed: shard {number}", flush=True)
+
+
+def pose(options: argparse.Namespace) -> None:
+    """Draws people in poses of every kind, and encodes them with the finished model's autoencoder."""
+    model = _finished(options)
+    shares = [list(range(first, options.posed_shards, options.workers)) for first in range(options.workers)]
+    if options.workers == 1:
+        _pose_some(options.work, model, options.device, shares[0])
+        return
+    with ProcessPoolExecutor(options.workers) as pool:
+        for job in [pool.submit(_pose_some, options.work, model, "cpu", share) for share in shares]:
+            job.result()
+
+
+def teach_joints(options: argparse.Namespace) -> None:
+    """Trains the joint reader that measures poses."""
+    limits = (options.joints_minutes, options.steps, options.batch or 32)
+    in_team(options.workers, options.device, joints.train_joints, options.work, *limits)
+    joints.finish_joints(options.work, options.joints)
+
+
+def teach_control(options: argparse.Namespace) -> None:
+    """Trains ControlNets by edge and by pose for the finished model, from what encode and posed wrote."""
+    model = _finished(options)
+    batch = options.batch or (256 if _on_gpu(options) else 24)
+    for kind in control.KINDS:
+        what = (options.work, model, kind, options.control_minutes, options.steps, batch, options.compile)
+        in_team(options.workers, options.device, control.train_control, *what)
+
+
+def export_control(options: argparse.Namespace) -> None:
+    """Writes the finished ControlNets to their place."""
+    for kind in control.KINDS:
+        folder = options.controlnets / control.FOLDERS[kind]
+        control.finish_control(options.work, _finished(options), kind, folder)
+        size = sum(path.stat().st_size for path in folder.iterdir())
+        print(f"export-control: {folder}, {size / 1e6:.1f} MB", flush=True)
+
+
 STAGES = {
     "draw": draw,
     "tokenizer": tokenize,
@@ -168,6 +225,10 @@ STAGES = {
     "polish": polish,
     "reader": teach_reader,
     "export": export,
+    "posed": pose,
+    "joints": teach_joints,
+    "control": teach_control,
+    "export-control": export_control,
 }
 
 
@@ -187,18 +248,29 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--reader", type=Path, default=reader.WEIGHTS, help="where the reader's weights are written"
     )
+    parser.add_argument(
+        "--joints", type=Path, default=joints.WEIGHTS, help="where the joint reader's weights are written"
+    )
+    parser.add_argument(
+        "--controlnets", type=Path, default=ASSETS / "controlnets", help="the folder for both ControlNets"
+    )
     parser.add_argument("--device", default="cuda" if gpu else "cpu")
     parser.add_argument(
         "--workers", type=int, default=0, help="training processes; default: one a core, one on a GPU"
     )
     parser.add_argument("--shards", type=int, default=40, help="of 500 pictures each")
+    parser.add_argument("--posed-shards", type=int, default=16, help="of 500 pictures of people each")
     parser.add_argument("--text-minutes", type=float, default=1 if gpu else 4)
     parser.add_argument("--vae-minutes", type=float, default=8 if gpu else 60)
     parser.add_argument("--unet-minutes", type=float, default=20 if gpu else 180)
     parser.add_argument("--polish-minutes", type=float, default=3 if gpu else 20)
     parser.add_argument("--reader-minutes", type=float, default=2 if gpu else 8)
+    parser.add_argument("--joints-minutes", type=float, default=2 if gpu else 5)
+    parser.add_argument(
+        "--control-minutes", type=float, default=20 if gpu else 45, help="for each of the two"
+    )
     parser.add_argument("--steps", type=int, default=1 << 40, help="end every stage after so many steps")
-    parser.add_argument("--batch", type=int, default=0, help="latents a step and worker; default: by device")
+    parser.add_argument("--batch", type=int, default=0, help="examples a step and worker; default: by device")
     parser.add_argument(
         "--compile",
         action=argparse.BooleanOptionalAction,
