@@ -175,8 +175,8 @@ def _numbers(person: Any, number: int) -> list[Any]:
 def _joints(numbers: list[Any], person: int) -> Pose:
     if len(numbers) not in (3 * 18, 3 * 25):
         raise InvalidPose(
-            f"Person {person} has {len(numbers)} numbers, which fits neither OpenPose's 18 joints (54: x, y and "
-            f"confidence of each) nor its 25 (75). {_WAY_OUT}"
+            f"Person {person} has {len(numbers)} numbers, which fits neither OpenPose's 18 joints (54: x, y "
+            f"and confidence of each) nor its 25 (75). {_WAY_OUT}"
         )
     joints: list[Joint] = []
     for index in _BODY_25 if len(numbers) == 3 * 25 else range(18):
