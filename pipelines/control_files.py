@@ -1,0 +1,211 @@
+"""What a ControlNet's folder or file is, told from its config.json or its safetensors header alone.
+
+The sizes that must agree with the model are those of the residuals a ControlNet adds to the denoiser's skip
+connections, and that of the text it listens to.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+Sort = Literal["controlnet", "union", "adapter"]
+
+HUB = "https://huggingface.co"
+
+_MOST_HEADER = 100_000_000  # bytes; safetensors' own limit
+_ORIGINAL_PREFIXES = ("control_model.", "module.", "adapter.")
+_CLASSES: Mapping[str, tuple[str, Sort]] = {
+    "ControlNetModel": ("", "controlnet"),
+    "ControlNetUnionModel": ("", "union"),
+    "SD3ControlNetModel": ("SD3", "controlnet"),
+    "FluxControlNetModel": ("Flux", "controlnet"),
+    "T2IAdapter": ("", "adapter"),
+}
+"""_class_name in config.json -> (family, where the class is of one only; sort)."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What decides whether a control network and a model go together.
+
+    family: "SD", "SDXL", "SD3" or "Flux". text: width of the text's vectors, None where it takes none.
+    widths: channels of each residual (SD, SDXL), of each feature (adapters), or of the tokens (SD3, Flux).
+    """
+
+    family: str
+    sort: Sort
+    text: int | None
+    widths: tuple[int, ...]
+
+
+def sizes_of(path: Path) -> Sizes | None:
+    """The sizes of the control network at `path`, a diffusers folder or a .safetensors file; None for what
+    is none. Reads no weights."""
+    if path.is_dir():
+        return sizes_of_config(read_json(path / "config.json"))
+    header = read_header(path)
+    return _sizes_of_shapes({name: tuple(entry["shape"]) for name, entry in header.items()})
+
+
+def sizes_of_config(config: Mapping[str, Any]) -> Sizes | None:
+    """The same from a config's contents, with diffusers' defaults for what it leaves out."""
+    row = _CLASSES.get(str(config.get("_class_name", "")))
+    if row is None:
+        return None
+    family, sort = row
+    if sort == "adapter":
+        family = "SDXL" if config.get("adapter_type") == "full_adapter_xl" else "SD"
+        return Sizes(family, sort, None, tuple(config.get("channels", (320, 640, 1280, 1280))))
+    if family:
+        joint: int | None = config.get("joint_attention_dim", 4096)
+        if family == "Flux" and config.get("num_mode"):
+            sort = "union"
+        return Sizes(family, sort, joint, (_token_width(config, family),))
+    family = "SDXL" if config.get("addition_embed_type") == "text_time" else "SD"
+    return Sizes(family, sort, config.get("cross_attention_dim", 1280), residual_widths(config))
+
+
+def sizes_of_model(folder: Path) -> Sizes:
+    """What a control network must have for the model in a diffusers folder; its sort is "controlnet"."""
+    unet = read_json(folder / "unet/config.json")
+    if unet:
+        return sizes_of_denoiser(unet)
+    return sizes_of_denoiser(read_json(folder / "transformer/config.json"))
+
+
+def sizes_of_denoiser(config: Mapping[str, Any]) -> Sizes:
+    """The same from the config of a UNet or transformer."""
+    if "block_out_channels" in config or "cross_attention_dim" in config:
+        family = "SDXL" if config.get("addition_embed_type") == "text_time" else "SD"
+        return Sizes(family, "controlnet", config.get("cross_attention_dim", 1280), residual_widths(config))
+    family = "Flux" if "Flux" in str(config.get("_class_name", "")) else "SD3"
+    joint = config.get("joint_attention_dim", 4096)
+    return Sizes(family, "controlnet", joint, (_token_width(config, family),))
+
+
+def misfit(own: Sizes, model: Sizes) -> tuple[str, str] | None:
+    """(what a control network is made for, what the model is instead), or None where they go together."""
+    if own.family != model.family:
+        return own.family, model.family
+    if own.text is not None and own.text != model.text:
+        return (
+            f"{own.family} with text {own.text} wide",
+            f"{model.family} with another text width, {model.text}",
+        )
+    expected = model.widths
+    if own.sort == "adapter":
+        expected = tuple(dict.fromkeys(model.widths))
+        if tuple(dict.fromkeys(own.widths)) == expected:
+            return None
+    if own.widths != expected:
+        return (
+            f"{own.family} with layers of {_listed(own.widths)} channels",
+            f"{model.family} with layers of {_listed(expected)}",
+        )
+    return None
+
+
+def residual_widths(config: Mapping[str, Any]) -> tuple[int, ...]:
+    """Channels of the skip connections of a UNet or ControlNet: the input's, then for each block its layers'
+    and, but for the last, its downsampler's (Zhang et al., 2023, figure 3: 12 for SD)."""
+    blocks: list[int] = list(config.get("block_out_channels", (320, 640, 1280, 1280)))
+    layers = config.get("layers_per_block", 2)
+    each = [layers] * len(blocks) if isinstance(layers, int) else list(layers)
+    widths = [blocks[0]]
+    for index, channels in enumerate(blocks):
+        widths += [channels] * (each[index] + (index < len(blocks) - 1))
+    return tuple(widths)
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """A safetensors file's table, name -> {"dtype", "shape", "data_offsets"}; empty for another file.
+
+    Eight bytes little-endian length, then JSON: https://github.com/huggingface/safetensors#format
+    """
+    with path.open("rb") as stream:
+        start = stream.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        text = stream.read(length) if 2 <= length <= _MOST_HEADER else b""
+    try:
+        told = json.loads(text) if text else {}
+    except ValueError:  # no safetensors file, or one that was cut off
+        return {}
+    entries = told.items() if isinstance(told, dict) else ()
+    return {name: entry for name, entry in entries if isinstance(entry, dict) and "shape" in entry}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty where there is none."""
+    if not path.is_file():
+        return {}
+    try:
+        told = json.loads(path.read_text("utf-8"))
+    except ValueError:  # half-written, or no JSON: not a model's config
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def bare_names(names: Iterable[str]) -> dict[str, str]:
+    """Name in the file -> name without the prefix that checkpoints of whole trainings put before it."""
+    found = {}
+    for name in names:
+        prefix = next((one for one in _ORIGINAL_PREFIXES if name.startswith(one)), "")
+        found[name] = name[len(prefix) :]
+    return found
+
+
+def _sizes_of_shapes(shapes: Mapping[str, tuple[int, ...]]) -> Sizes | None:
+    bare = bare_names(shapes)
+    shapes = {bare[name]: shape for name, shape in shapes.items()}
+    if "controlnet_x_embedder.weight" in shapes:
+        sort: Sort = "union" if "controlnet_mode_embedder.weight" in shapes else "controlnet"
+        return Sizes(
+            "Flux", sort, _text(shapes, "context_embedder"), (shapes["controlnet_x_embedder.weight"][0],)
+        )
+    if "pos_embed_input.proj.weight" in shapes:
+        width = shapes["pos_embed_input.proj.weight"][0]
+        return Sizes("SD3", "controlnet", _text(shapes, "context_embedder"), (width,))
+    widths = _numbered(shapes, "controlnet_down_blocks.{}.weight") or _numbered(
+        shapes, "zero_convs.{}.0.weight"
+    )
+    if widths:
+        xl = "add_embedding.linear_1.weight" in shapes or "label_emb.0.0.weight" in shapes
+        sort = "union" if "task_embedding" in shapes else "controlnet"
+        return Sizes("SDXL" if xl else "SD", sort, _text(shapes, "attn2.to_k"), widths)
+    return _adapter_sizes(shapes)
+
+
+def _adapter_sizes(shapes: Mapping[str, tuple[int, ...]]) -> Sizes | None:
+    each = _numbered(shapes, "body.{}.resnets.0.block2.weight")  # diffusers
+    flat = _numbered(shapes, "body.{}.block2.weight")  # TencentARC: two to a feature
+    widths = each or flat[::2]
+    if not widths or "conv_in.weight" not in shapes:
+        return None
+    # The pixels are unshuffled by 8 for SD and by 16 for SDXL, of one channel (sketches) or three.
+    family = "SDXL" if shapes["conv_in.weight"][1] in (256, 768) else "SD"
+    return Sizes(family, "adapter", None, widths)
+
+
+def _numbered(shapes: Mapping[str, tuple[int, ...]], pattern: str) -> tuple[int, ...]:
+    found: list[int] = []
+    while (name := pattern.format(len(found))) in shapes:
+        found.append(shapes[name][0])
+    return tuple(found)
+
+
+def _text(shapes: Mapping[str, tuple[int, ...]], layer: str) -> int | None:
+    return next((shape[1] for name, shape in shapes.items() if name.endswith(f"{layer}.weight")), None)
+
+
+def _token_width(config: Mapping[str, Any], family: str) -> int:
+    heads, each = (24, 128) if family == "Flux" else (18, 64)
+    return int(config.get("num_attention_heads", heads) * config.get("attention_head_dim", each))
+
+
+def _listed(widths: tuple[int, ...]) -> str:
+    return ", ".join(str(width) for width in widths)
