@@ -1,0 +1,68 @@
+// What a unit asks of the server: pictures to be kept, and maps to be drawn, the latest wish first.
+
+const LOST = 'The program did not answer. Is it still running? Try it again when it is.';
+
+/** Answers of a server function, with a sentence where there is no answer at all. */
+export async function ask(answer, asked) {
+  try {
+    return (await answer(asked)) ?? { problem: LOST };
+  } catch {
+    return { problem: LOST };
+  }
+}
+
+/** Sends a file or a blob to the store: {key, width, height, url} or {problem}. */
+export async function keepFile(file, keep, name = file.name) {
+  const form = new FormData();
+  form.append('files', file, name || 'picture.png');
+  try {
+    const sent = await fetch(new URL('gradio_api/upload', document.baseURI), { method: 'POST', body: form });
+    if (sent.status === 413) return { problem: 'The file is too large to be sent. Make it smaller.' };
+    if (!sent.ok) return { problem: LOST };
+    const [path] = await sent.json();
+    return ask(keep, { path });
+  } catch {
+    return { problem: LOST };
+  }
+}
+
+/** Draws what was wished for last: one request at a time, and what was overtaken is never sent. */
+export class Latest {
+  /** answer(wish): a promise. done(result, wish). wait(on): there has been no answer for a while. */
+  constructor({ answer, done, wait, patience = 300 }) {
+    Object.assign(this, { answer, done, wait, patience });
+    this.next = null;
+    this.running = null;
+  }
+
+  wish(wish) {
+    this.next = wish;
+    this.running ??= this.run();
+    return this.running;
+  }
+
+  /** Nothing is wished for any more: what is under way is not shown. */
+  drop() {
+    this.next = null;
+    this.dropped = true;
+  }
+
+  async run() {
+    const slow = setTimeout(() => this.wait(true), this.patience);
+    while (this.next) {
+      const wish = this.next;
+      this.next = null;
+      this.dropped = false;
+      const result = await this.answer(wish);
+      if (!this.dropped) this.done(result, wish); // also where another waits: the map follows the hand
+    }
+    this.running = null;
+    clearTimeout(slow);
+    this.wait(false);
+  }
+}
+
+/** A picture that came as a data URL, as bytes. */
+export async function fileOf(url) {
+  return (await fetch(url)).blob();
+}

@@ -1,0 +1,164 @@
+"""The control units: up to four cards, each with a picture, a map or a pose that a run follows.
+
+A unit is a ControlUnit's fields and what only the page knows of it: whether it is on and open, how its
+pictures look. Everything that a hand does is done in the browser (assets/js/units.js); the functions here
+are asked for what only the server has: pictures kept, maps drawn, poses read and found.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from pipelines import poses
+from pipelines.request import MOST_CONTROLS, ControlUnit, limits
+from ui.components.base import Scripted, WithoutStub, script
+
+Asked = dict[str, Any]
+Answer = dict[str, Any]
+Ask = Callable[[Asked], Answer]
+PictureUrl = Callable[[str], dict[str, Any] | None]
+"""A picture's key -> {"key", "width", "height", "url"}, None for one that is no longer kept."""
+
+WORDS: dict[str, dict[str, str]] = {
+    "resize_mode": {
+        "just resize": "Stretch it",
+        "crop and resize": "Cut off what is over",
+        "resize and fill": "Fill up its borders",
+    },
+    "control_mode": {
+        "balanced": "Balanced",
+        "prompt": "The prompt matters more",
+        "control": "The map matters more",
+    },
+}
+"""What the choices of a field say to a person."""
+
+
+class Units(Scripted, metaclass=WithoutStub):
+    """The panel; `preprocess` gives what the request's field `controls` takes.
+
+    Its value: {"units", "networks", "preprocessors", "presets", "examples", "fields", "most", "width",
+    "height"}, each of them or only some. The page keeps what a value does not name, so
+    {"networks": [...]} alone follows a change of the model, and {"width", "height"} one of the size.
+    """
+
+    picture_url: PictureUrl
+
+    def preprocess(self, payload: Any) -> list[dict[str, Any]]:
+        """Fields of the units that are on, as the page holds them: what is off is the request's to say."""
+        value = json.loads(payload or "{}") if isinstance(payload, str) else payload
+        units = value.get("units") if isinstance(value, Mapping) else None
+        return [_fields(unit) for unit in units or () if isinstance(unit, Mapping) and unit.get("on", True)]
+
+    def postprocess(self, value: Any) -> Any:
+        """Control units (or their fields) as the page shows them, the first one open; the rest as it is."""
+        if value is None or isinstance(value, str | Mapping):
+            return value
+        shown = [shown_unit(unit, self.picture_url, is_open=not at) for at, unit in enumerate(value)]
+        return {"units": shown}
+
+
+def shown_unit(
+    unit: ControlUnit | Mapping[str, Any], picture_url: PictureUrl, *, is_open: bool = False
+) -> dict[str, Any]:
+    """A unit of the panel's value. A mapping may be one that the page told of with `changed`."""
+    given = unit.model_dump(mode="json") if isinstance(unit, ControlUnit) else dict(unit)
+    keys = {"image": given.get("image"), "map": given.get("map_image")}
+    return {
+        "on": bool(given.get("on", True)),
+        "open": bool(given.get("open", is_open)),
+        **{name: given[name] for name in ("kind", "by") if isinstance(given.get(name), str)},
+        **_fields(given),
+        "shown": {name: picture_url(key) if isinstance(key, str) else None for name, key in keys.items()},
+    }
+
+
+def fields() -> dict[str, dict[str, Any]]:
+    """What the page draws a unit's controls from: each field's title, hint, limits, default and choices."""
+    return {name: _described(name, field) for name, field in ControlUnit.model_fields.items()}
+
+
+def presets() -> list[dict[str, Any]]:
+    """The poses that come with the program: key, title and people."""
+    return [
+        {"key": preset.key, "title": preset.title, "people": [list(pose) for pose in preset.poses]}
+        for preset in poses.presets()
+    ]
+
+
+def control_units(
+    keep: Ask,
+    draw_map: Ask,
+    read_pose: Ask,
+    detect_pose: Ask | None,
+    elem_id: str,
+    *,
+    picture_url: PictureUrl = lambda key: None,
+    value: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Units:
+    """The component. Events: `changed`, after each change; its data holds `units` with those that are off.
+
+    keep: {"path"} of an uploaded file -> {"key", "width", "height", "url"}.
+    draw_map: {"unit", "width", "height"} -> {"url"}, a PNG as a data URL, and its "key" if it was kept.
+    read_pose: {"text", "width", "height"} -> {"people"}.
+    detect_pose: {"key", "width", "height"} -> {"people"}; None where no detector can be had.
+    Each may answer {"problem": sentence} instead. value: what the panel has beside the fields and presets.
+    """
+    asked: dict[str, Ask] = {"keep": keep, "draw_map": draw_map, "read_pose": read_pose}
+    if detect_pose is not None:
+        asked["detect_pose"] = detect_pose
+    panel = Units(
+        value={
+            "units": [],
+            "networks": [],
+            "preprocessors": [],
+            "presets": presets(),
+            "examples": [],
+            "fields": fields(),
+            "most": MOST_CONTROLS,
+            "width": 256,
+            "height": 256,
+            **(value or {}),
+        },
+        elem_id=elem_id,
+        elem_classes=["plain", "units", "field"],  # a field, so that the page finds it for its problems
+        server_functions=[_named(name, function) for name, function in asked.items()],
+        apply_default_css=False,
+        **script("units.js", "changed"),
+        **options,
+    )
+    panel.picture_url = picture_url
+    return panel
+
+
+def _named(name: str, answer: Ask) -> Ask:
+    """A function of that name: by it the page calls, and Gradio marks the function, which no method bears."""
+
+    def ask(asked: Asked) -> Answer:
+        return answer(asked)
+
+    ask.__name__ = name
+    return ask
+
+
+def _fields(unit: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: unit[name] for name in ControlUnit.model_fields if name in unit}
+
+
+def _described(name: str, field: FieldInfo) -> dict[str, Any]:
+    low, high, step = limits(field)
+    words = WORDS.get(name, {})
+    return {
+        "title": field.title,
+        "hint": field.description,
+        "low": low,
+        "high": high,
+        "step": step,
+        "default": None if field.is_required() else field.get_default(),
+        "choices": [{"value": value, "title": title} for value, title in words.items()],
+    }
