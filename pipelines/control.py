@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.control_files import HUB, Sizes, Sort, misfit, sizes_of, sizes_of_model
-from pipelines.control_networks import NO_PIPELINE, control_kwargs, load, no_pipeline, view, view_class
+from pipelines.control_networks import (
+    NO_PIPELINE,
+    control_kwargs,
+    load,
+    no_pipeline,
+    union_mode,
+    view,
+    view_class,
+)
 from pipelines.detectors import PREPROCESSORS, control_map
 from pipelines.models import ASSETS
 from pipelines.request import InvalidRequest
@@ -176,7 +184,7 @@ def _check_unit(unit: ControlUnit, spec: ControlSpec, model: ModelSpec) -> None:
             f"The control mode must be balanced for {model.title}: the others weigh a UNet's skip "
             f"connections, which {model.family} models do not have."
         )
-    if spec.sort == "union" and PREPROCESSORS[unit.preprocessor].union_mode(model.family) is None:
+    if spec.sort == "union" and union_mode(unit, model.family) is None:
         raise _off(
             f"{spec.title} follows maps of several sorts and must be told which one this is: choose the "
             "preprocessor that makes such maps, also for a map that is ready. "

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.control_files import HUB, Sort, bare_names, misfit, sizes_of_config, sizes_of_denoiser
+from pipelines.preprocessors import PREPROCESSORS
 from pipelines.request import InvalidRequest
 
 if TYPE_CHECKING:
@@ -159,7 +160,12 @@ def _from_file(spec: ControlSpec, path: Path, pipe: Any) -> Any:
         if "time_embed.0.weight" in state:
             from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
 
+            # SDXL's embedding of sizes is the one layer that diffusers' table of names leaves out.
+            label = {name: tensor for name, tensor in state.items() if name.startswith("label_emb.0.")}
             state = convert_controlnet_checkpoint(state, config)
+            for name, tensor in label.items():
+                layer, kind = name.split(".")[2:]
+                state[f"add_embedding.linear_{1 if layer == '0' else 2}.{kind}"] = tensor
     with torch.device("meta"):  # the weights come from the file: drawing random ones first takes seconds
         network = cls(**config)
     try:
@@ -338,18 +344,17 @@ def control_kwargs(
         "control_guidance_end": [unit.control_guidance_end for unit, _, _ in led],
     }
     if "control_mode" in taken:
-        modes = [_mode(unit, spec) for unit, _, spec in led]
+        modes = [union_mode(unit, spec.family) if spec.sort == "union" else None for unit, _, spec in led]
         if len(led) > 1 or modes != [None]:
             values["control_mode"] = modes
     return {name: each if len(led) > 1 else each[0] for name, each in values.items()}
 
 
-def _mode(unit: ControlUnit, spec: ControlSpec) -> int | None:
-    """Which of a union's sorts a unit's map is; None for a plain ControlNet."""
-    from pipelines.detectors import PREPROCESSORS
-
-    preprocessor = "openpose" if unit.pose and not unit.map_image else unit.preprocessor
-    return PREPROCESSORS[preprocessor].union_mode(spec.family) if spec.sort == "union" else None
+def union_mode(unit: ControlUnit, family: str) -> int | None:
+    """The number by which the union ControlNets of a family know a unit's map: its preprocessor tells, also
+    of a ready map. None for a sort they do not know."""
+    drawn = bool(unit.pose) and not unit.map_image
+    return PREPROCESSORS["openpose" if drawn else unit.preprocessor].union_mode(family)
 
 
 class AdapterHook:

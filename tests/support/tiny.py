@@ -55,19 +55,24 @@ def _vae(**changes: Any) -> Any:
     ).eval()
 
 
-def sd(prediction_type: str = "epsilon") -> Any:
-    """A StableDiffusionPipeline; native size 64 x 64 (VAE scale 2)."""
+def sd(prediction_type: str = "epsilon", *, attentive_first: bool = False) -> Any:
+    """A StableDiffusionPipeline; native size 64 x 64 (VAE scale 2).
+
+    attentive_first: attention in the first block, as in the published ones, which T2I-Adapters count on.
+    """
     import torch
     from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextModel
 
+    down, up = ("DownBlock2D", "CrossAttnDownBlock2D"), ("CrossAttnUpBlock2D", "UpBlock2D")
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
         block_out_channels=(4, 8),
         layers_per_block=1,
         sample_size=32,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        down_block_types=down[::-1] if attentive_first else down,
+        up_block_types=up[::-1] if attentive_first else up,
+        attention_head_dim=4 if attentive_first else 8,
         cross_attention_dim=32,
         norm_num_groups=2,
     ).eval()
@@ -187,7 +192,7 @@ def sd3() -> Any:
         sample_size=32,
         patch_size=1,
         in_channels=4,
-        num_layers=1,
+        num_layers=2,  # control is added to all blocks but the last
         attention_head_dim=8,
         num_attention_heads=4,
         caption_projection_dim=32,
@@ -322,12 +327,21 @@ def flux_controlnet(seed: int = 1, num_mode: int | None = None) -> Any:
 
 
 def sd_adapter(seed: int = 1) -> Any:
-    """A T2IAdapter for `sd`."""
+    """A T2IAdapter for `sd(attentive_first=True)`."""
     import torch
     from diffusers import T2IAdapter
 
     torch.manual_seed(seed)
     return T2IAdapter(channels=[4, 8], num_res_blocks=2, downscale_factor=2).eval()
+
+
+def sdxl_adapter(seed: int = 1) -> Any:
+    """A T2IAdapter for `sdxl`."""
+    import torch
+    from diffusers import T2IAdapter
+
+    torch.manual_seed(seed)
+    return T2IAdapter(channels=[2, 4], downscale_factor=4, adapter_type="full_adapter_xl").eval()
 
 
 OLD = ("sd", "sd-v", "sdxl")
@@ -336,13 +350,14 @@ OLD = ("sd", "sd-v", "sdxl")
 def save_all(folder: Path, names: Iterable[str] = OLD) -> Path:
     """Writes the tiny models of those names into `folder` and returns it: a models folder.
 
-    There are sd, sd-v, sdxl, sd-inpaint, sd3 and flux.
+    There are sd, sd-v, sdxl, sd-inpaint, sd-adapted (which sd-adapter leads), sd3 and flux.
     """
     makers: dict[str, Callable[[], Any]] = {
         "sd": sd,
         "sd-v": lambda: sd("v_prediction"),
         "sdxl": sdxl,
         "sd-inpaint": sd_inpaint,
+        "sd-adapted": lambda: sd(attentive_first=True),
         "sd3": sd3,
         "flux": flux,
     }
@@ -362,6 +377,7 @@ def save_controls(folder: Path) -> Path:
         "flux-canny": flux_controlnet(),
         "flux-union": flux_controlnet(2, num_mode=5),
         "sd-adapter": sd_adapter(),
+        "sdxl-adapter": sdxl_adapter(),
     }
     for name, network in made.items():
         network.save_pretrained(folder / "ControlNet" / name, safe_serialization=True)
