@@ -101,15 +101,21 @@ export function bounds(figure) {
   return { left: Math.min(...xs), right: Math.max(...xs), top: Math.min(...ys), bottom: Math.max(...ys) };
 }
 
-/** The same pose with the size, the middle and the ground of another figure. */
+/** The same pose with the size of another figure, its hips above the same place and as low as that reaches. */
 export function inPlaceOf(figure, other) {
-  const length = (one) => Math.hypot(one.at[8][0] / 2 + one.at[11][0] / 2 - one.at[NECK][0], one.at[8][1] / 2 + one.at[11][1] / 2 - one.at[NECK][1]);
+  const hips = (one) => [0, 1].map((axis) => (one.at[HIPS[0]][axis] + one.at[HIPS[1]][axis]) / 2);
+  const length = (one) => Math.hypot(...hips(one).map((value, axis) => value - one.at[NECK][axis]));
   const result = copy(figure);
   scale(result, figure, [0, 0], length(other) / (length(figure) || 1) || 1);
-  const [from, to] = [bounds(result), bounds(other)];
-  const dx = (to.left + to.right - from.left - from.right) / 2;
-  shift(result, copy(result), ALL, dx, to.bottom - from.bottom);
+  shift(result, copy(result), ALL, hips(other)[0] - hips(result)[0], bounds(other).bottom - bounds(result).bottom);
   return result;
+}
+
+/** Whether figures stand alike, but for what adding and taking away does to a number's last digits. */
+export function samePlaces(some, others) {
+  const near = (a, b) => Math.abs(a - b) < 1e-3;
+  const alike = (a, b) => a.seen.join() === b.seen.join() && a.at.every(([x, y], joint) => near(x, b.at[joint][0]) && near(y, b.at[joint][1]));
+  return some.length === others.length && some.every((figure, index) => alike(figure, others[index]));
 }
 
 // What is under a hand.

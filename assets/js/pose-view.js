@@ -4,7 +4,7 @@ import { el } from './dom.js';
 import { COLOURS, JOINTS, LIMBS, awayFromLimb, bounds, isFace, isInTorso } from './pose-figure.js';
 
 const SIDE = 256; // units to the longer side of the picture
-const MARGIN = 32; // where joints may stick out
+const MARGIN = 20; // where joints may stick out
 const PAD = 11; // from the chosen figure to its box
 const CORNERS = ['left top', 'right top', 'right bottom', 'left bottom'];
 
@@ -195,14 +195,14 @@ export class View {
   }
 }
 
-/** A small picture of people in shares of a square; for buttons. */
+/** A small picture of people in shares of a square; for buttons. All stand on the same line at the same size. */
 export function thumbnail(people) {
   const seen = people.flat().filter(Boolean);
   const [xs, ys] = [0, 1].map((axis) => seen.map((place) => place[axis] * 100));
-  const [left, top] = [Math.min(...xs), Math.min(...ys)];
-  const side = Math.max(Math.max(...xs) - left, Math.max(...ys) - top) + 10;
-  const [x, y] = [(left + Math.max(...xs) - side) / 2, (top + Math.max(...ys) - side) / 2];
-  const svg = shape('svg', { viewBox: [x, y, side, side].join(' '), 'aria-hidden': 'true' });
+  const [left, right, top, bottom] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
+  const [across, down] = [Math.max(40, right - left + 5), Math.max(53, bottom - top + 5)];
+  const from = [(left + right - across) / 2, bottom + 2.5 - down];
+  const svg = shape('svg', { viewBox: [...from, across, down].join(' '), preserveAspectRatio: 'xMidYMax meet', 'aria-hidden': 'true' });
   for (const person of people) {
     LIMBS.forEach(([from, to], index) => {
       if (!person[from] || !person[to]) return;

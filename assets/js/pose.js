@@ -2,14 +2,14 @@
 // it; `mount` runs it alone. People go in and out as lists of 18 [x, y] or null, shares of the picture's sides.
 
 import { el, say } from './dom.js';
-import { JOINTS, NECK, bounds, copy, figureOf, inPlaceOf, mirror, scale, shift, standing, turn } from './pose-figure.js';
-import { Hand, isNear, moveJoint } from './pose-hand.js';
+import { JOINTS, NECK, bounds, copy, figureOf, inPlaceOf, mirror, samePlaces, shift, standing } from './pose-figure.js';
+import { Hand } from './pose-hand.js';
+import { press } from './pose-keys.js';
 import { Tools } from './pose-tools.js';
 import { View } from './pose-view.js';
 
 const MOST_PEOPLE = 8;
 const STEPS = 200; // that can be undone
-const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const TOGETHER = 800; // milliseconds: nudges of one joint in quick succession are one step
 const ALL = JOINTS.map((_, joint) => joint);
 const millionths = (value) => Math.round(value * 1e6) / 1e6;
@@ -35,7 +35,7 @@ export class PoseEditor {
     this.build();
     this.offer(presets);
     this.show({ people: [], width: 256, height: 256 });
-    this.onKey = (event) => this.key(event);
+    this.onKey = (event) => press(this, event);
     window.addEventListener('keydown', this.onKey, true); // before the page's own keys, which listen on the document
   }
 
@@ -50,7 +50,7 @@ export class PoseEditor {
     this.view.nobody.append('Nobody is here yet. Choose a pose, or add a person.');
     const line = el('div.pose-line', {}, this.words, this.under);
     const main = el('div.pose-main', {}, this.tools.bar, this.problem, this.view.root, line);
-    this.root = el('div.pose', {}, main, this.tools.presets, this.aloud);
+    this.root = el('div.pose', {}, el('div.pose-sides', {}, main, this.tools.presets), this.aloud);
     this.view.svg.addEventListener('focusin', (event) => {
       const found = this.view.find(event.target);
       if (found) this.choose(found.figure, found.joint);
@@ -81,7 +81,7 @@ export class PoseEditor {
   /** Another pose, picture size or picture underneath. Steps back are kept where the people are the same. */
   show({ people = [], width, height, background }) {
     const resized = width !== this.width || height !== this.height;
-    const same = !resized && same_people(people, this.people);
+    const same = !resized && samePeople(people, this.people);
     this.hand.cancel();
     [this.width, this.height] = [width, height];
     if (resized) this.view.resize(width, height);
@@ -228,6 +228,13 @@ export class PoseEditor {
     this.commit();
   }
 
+  /** A small step by a key; several in quick succession are one. */
+  nudge(index, joint, figure) {
+    this.figures[index] = figure;
+    this.commit(`${index} ${joint}`);
+    say(this.aloud, this.describe({ figure: index, joint }));
+  }
+
   hold() {
     this.keep = !this.keep;
     this.paint();
@@ -255,7 +262,7 @@ export class PoseEditor {
       return people.map((joints) => figureOf(joints.map((place) => place && [place[0] * side + (width - side) / 2, place[1] * side + height - side])));
     };
     const fresh = fitted(preset.people);
-    const untouched = this.presets.some((one) => JSON.stringify(fitted(one.people)) === this.snapshot());
+    const untouched = this.presets.some((one) => samePlaces(fitted(one.people), this.figures));
     if (fresh.length > 1 || !this.figures.length || untouched) {
       this.figures = fresh;
       this.chosen = 0;
@@ -320,7 +327,7 @@ export class PoseEditor {
     this.problem.hidden = !sentence;
   }
 
-  // Drawing and keys
+  // Drawing
 
   hover(hit) {
     this.view.root.dataset.over = hit ? `${hit.kind}${hit.falls ? ' falls' : ''}` : '';
@@ -351,60 +358,13 @@ export class PoseEditor {
     const [x, y] = at[joint].map((value) => Math.round(value * longest));
     return `${JOINTS[joint]}, person ${figure + 1}${seen[joint] ? '' : ', hidden'}: ${x}, ${y}`;
   }
-
-  key(event) {
-    if (this.hand.drag && event.key === 'Escape') {
-      this.hand.cancel();
-      return done(event); // or it would stop a run
-    }
-    if (!this.root.contains(event.target)) return undefined;
-    const { key, shiftKey, target } = event;
-    if (event.ctrlKey || event.metaKey) {
-      if (key.toLowerCase() === 'z') (shiftKey ? this.redo() : this.undo());
-      else if (key.toLowerCase() === 'y') this.redo();
-      else return undefined;
-      return done(event);
-    }
-    if (event.altKey || target.closest('input') || this.hand.drag) return undefined;
-    const found = this.view.find(target);
-    if (found && this.adjust(found, key, shiftKey)) return done(event);
-    const deed = { m: () => this.flip(), n: () => this.add() }[key.toLowerCase()];
-    if (!deed) return undefined;
-    deed();
-    return done(event);
-  }
-
-  /** What a key does to the joint that has the focus, or to its figure; whether it did. */
-  adjust({ figure: index, joint }, key, large) {
-    const start = this.figures[index];
-    const figure = copy(start);
-    if (key === 'Delete' || key === 'Backspace') return this.remove(), true;
-    if (key.toLowerCase() === 'h') return this.toggle(index, joint), true;
-    const { left, right, top, bottom } = bounds(start);
-    const middle = [(left + right) / 2, (top + bottom) / 2];
-    if (key in ARROWS) {
-      const [dx, dy] = ARROWS[key].map((way) => way * (large ? 10 : 1));
-      moveJoint(figure, start, joint, [start.at[joint][0] + dx, start.at[joint][1] + dy], this.keep && joint !== NECK);
-    } else if (key === '+' || key === '=') scale(figure, start, middle, 1.02);
-    else if (key === '-') scale(figure, start, middle, 1 / 1.02);
-    else if (key === '[' || key === ']') turn(figure, start, ALL, middle, ((key === '[' ? -1 : 1) * Math.PI) / 90);
-    else return false;
-    if (!isNear(figure, this.view)) return true;
-    this.figures[index] = figure;
-    this.commit(`${index} ${joint}`);
-    say(this.aloud, this.describe({ figure: index, joint }));
-    return true;
-  }
 }
 
-const HINT = 'Drag a joint, a limb or the body. Alt turns a limb, two clicks hide a joint.';
+const HINT = matchMedia('(pointer: coarse)').matches
+  ? 'Drag a joint, a limb or the body. Two taps hide a joint.'
+  : 'Drag a joint, a limb or the body. Alt turns a limb, two clicks hide a joint.';
 
-function done(event) {
-  event.preventDefault();
-  event.stopPropagation();
-}
-
-function same_people(some, others) {
+function samePeople(some, others) {
   const plain = (people) => JSON.stringify(people.map((joints) => joints.map((place) => place && place.map(millionths))));
   return plain(some) === plain(others);
 }

@@ -18,9 +18,12 @@ def pose_editor(elem_id: str, width: int = 256, height: int = 256, people: Seque
 
     Its value is {"people", "width", "height", "presets"}; `posed` says that a hand changed the people, who
     are lists of eighteen [x, y] or null and have to pass `pipelines.poses.check` before they are used.
+    Listen with trigger_mode="always_last": else Gradio drops what comes while it handles the one before.
     """
 
-    def read(asked: dict[str, Any]) -> dict[str, Any]:  # Gradio marks the function, so each editor has its own
+    def read(
+        asked: dict[str, Any],
+    ) -> dict[str, Any]:  # Gradio marks the function, so each editor has its own
         return read_pose(asked)
 
     return Scripted(
