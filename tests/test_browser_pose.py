@@ -53,7 +53,7 @@ class Desk:
         self.page, self.taken, self.read = page, taken, 0
 
     def told(self) -> np.ndarray:
-        """The people of the next change that the server hears of, float (n, 18, 2) in pixels, NaN where hidden."""
+        """The people of the next change the server hears of, float (n, 18, 2) in pixels, NaN where hidden."""
         for _ in range(400):
             if len(self.taken) > self.read:
                 break
@@ -67,7 +67,8 @@ class Desk:
         """Where on the page a place of the picture is."""
         found = self.page.evaluate(
             """([x, y]) => { const svg = document.querySelector('.pose-canvas svg');
-                const point = new DOMPoint(x, y).matrixTransform(svg.getScreenCTM()); return [point.x, point.y]; }""",
+                const point = new DOMPoint(x, y).matrixTransform(svg.getScreenCTM());
+                return [point.x, point.y]; }""",
             [x, y],
         )
         return found[0], found[1]
@@ -177,7 +178,7 @@ def test_a_joint_may_stick_out_of_the_picture_but_not_get_lost(desk: Desk) -> No
 def test_a_limb_takes_along_what_hangs_on_it_and_alt_turns_it(desk: Desk) -> None:
     elbow, wrist = ARM
     forearm = (BEFORE[elbow] + BEFORE[wrist]) / 2
-    desk.drag(forearm, forearm + (20, -10))
+    desk.drag(forearm, forearm + np.array((20, -10)))
     after = desk.told()[0]
     assert changed(after) == {"left elbow", "left wrist"}
     assert np.abs(after[ARM] - BEFORE[ARM] - (20, -10)).max() <= 1
@@ -212,7 +213,7 @@ def test_the_switch_for_lengths_does_what_alt_does(desk: Desk) -> None:
 @pytest.mark.parametrize("grip", ["neck", "torso"])
 def test_the_neck_and_the_torso_carry_the_whole_person(desk: Desk, grip: str) -> None:
     start = BEFORE[1] if grip == "neck" else BEFORE[[2, 5, 5, 8, 11]].mean(axis=0)
-    desk.drag(start, start + (-30, 5))
+    desk.drag(start, start + np.array((-30, 5)))
     assert np.abs(desk.told()[0] - BEFORE - (-30, 5)).max() <= 1
 
 
@@ -238,7 +239,7 @@ def test_the_box_scales_and_turns(desk: Desk) -> None:
 def test_escape_puts_back_what_is_dragged_and_stops_nothing_else(desk: Desk) -> None:
     page = desk.page
     page.evaluate(
-        "document.addEventListener('keydown', (event) => event.key === 'Escape' && (window.escaped = true), true)"
+        "document.addEventListener('keydown', ({ key }) => key === 'Escape' && (window.escaped = true), true)"
     )
     desk.drag(BEFORE[4], (60, 60), release=False)
     expect(page.locator(".pose-line .words")).to_have_text("right wrist, person 1: 60, 60")
@@ -285,7 +286,7 @@ def test_a_preset_is_taken_and_a_second_one_keeps_the_place(desk: Desk) -> None:
     desk.page.click("[title='Waving']")
     assert changed(desk.told()[0], presets["Waving"][0]) == set()
     start = presets["Waving"][0][1]
-    desk.drag(start, start + (-60, 0))
+    desk.drag(start, start + np.array((-60, 0)))
     desk.told()
     desk.page.click("[title='Arms out']")
     assert desk.told()[0] == pytest.approx(presets["Arms out"][0] - (60, 0), abs=1)
@@ -300,7 +301,7 @@ def test_several_people_are_added_chosen_moved_and_removed(desk: Desk) -> None:
     assert people.shape == (2, 18, 2) and changed(people[0]) == set()
     assert people[1][:, 1].max() == pytest.approx(236, abs=0.1)  # on the same ground
     neck = people[1][1]
-    desk.drag(neck, neck + (10, 0))
+    desk.drag(neck, neck + np.array((10, 0)))
     moved = desk.told()
     assert changed(moved[0]) == set() and moved[1] - people[1] == pytest.approx(
         np.tile([10, 0], (18, 1)), abs=1
@@ -323,7 +324,7 @@ def test_several_people_are_added_chosen_moved_and_removed(desk: Desk) -> None:
 def test_joints_are_walked_and_moved_by_keys(desk: Desk) -> None:
     page = desk.page
     page.evaluate(
-        "window.heard = []; document.addEventListener('keydown', (event) => window.heard.push(event.key), true)"
+        "window.heard = []; document.addEventListener('keydown', ({ key }) => window.heard.push(key), true)"
     )
     desk.joint("nose").focus()
     for _ in range(7):
@@ -364,7 +365,8 @@ def test_a_pasted_pose_is_shown(desk: Desk) -> None:
     desk.joint("nose").focus()
     desk.page.evaluate(
         """text => { const data = new DataTransfer(); data.setData('text', text);
-            document.activeElement.dispatchEvent(new ClipboardEvent('paste', { clipboardData: data, bubbles: true })); }""",
+            const paste = new ClipboardEvent('paste', { clipboardData: data, bubbles: true });
+            document.activeElement.dispatchEvent(paste); }""",
         poses.format(poses.presets()[3].poses, 512, 512),
     )
     assert changed(desk.told()[0], pixels(poses.presets()[3].poses)[0]) == set()
@@ -401,6 +403,43 @@ def test_a_picture_is_laid_underneath_and_taken_away(desk: Desk, tmp_path: Path)
     expect(slider).to_be_hidden()
 
 
+EMBED = """async () => {
+    const { PoseEditor } = await import(new URL('darkroom/js/pose.js', document.baseURI));
+    window.asked = [];
+    window.answers = [{ problem: 'Nobody is in this picture.' }, { people: [window.person, window.person] }];
+    window.changes = [];
+    window.editor = new PoseEditor(document.querySelector('#pose .pose').parentElement, {
+        detect: async (file) => (window.asked.push(file.name), window.answers.shift()),
+        onChange: (people, final) => window.changes.push([people.length, final]),
+    });
+    window.editor.show({ people: [window.person], width: 512, height: 256 });
+}"""
+
+
+def test_another_module_embeds_it_and_reads_poses_from_pictures(desk: Desk, tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (64, 32), (40, 90, 200)).save(tmp_path / "people.png")
+    page = desk.page
+    page.evaluate("person => (window.person = person)", [list(place) for place in STANDING.poses[0]])
+    page.evaluate(EMBED)
+    expect(page.get_by_role("button", name="Import OpenPose JSON")).to_have_count(0)  # nothing reads it here
+    chooser = page.locator("input[type=file][accept='image/*']").last
+    chooser.set_input_files(tmp_path / "people.png")
+    expect(page.get_by_role("alert")).to_have_text("Nobody is in this picture.")
+    assert page.evaluate("[window.editor.people.length, window.changes]") == [1, []]
+    chooser.set_input_files(tmp_path / "people.png")
+    expect(page.locator(".joint")).to_have_count(36)
+    expect(page.locator("image.traced")).to_be_visible()
+    assert page.evaluate("[window.asked, window.changes]") == [["people.png"] * 2, [[2, True]]]
+    found = np.array(page.evaluate("window.editor.people"))
+    assert found == pytest.approx(np.array([STANDING.poses[0]] * 2), abs=1e-5)
+    page.evaluate("window.editor.show({ people: window.editor.people, width: 512, height: 256 })")
+    expect(page.get_by_role("button", name="Undo")).to_be_enabled()  # the same people: steps are kept
+    page.evaluate("window.editor.destroy()")
+    expect(page.locator(".pose")).to_have_count(0)
+
+
 def test_a_finger_drags_a_joint(browser: Browser, address: str, taken: list[Any]) -> None:
     with opened(browser, address, taken, viewport={"width": 390, "height": 844}, has_touch=True) as desk:
         session = desk.page.context.new_cdp_session(desk.page)
@@ -422,8 +461,9 @@ def test_the_editor_fits_and_is_accessible(
         page = desk.page
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         least = page.evaluate(
-            """Math.min(...[...document.querySelectorAll('.pose button, .pose input')].map((node) => node.getBoundingClientRect())
-                .filter((box) => box.width).map((box) => Math.min(box.width, box.height)))"""
+            """Math.min(...[...document.querySelectorAll('.pose button, .pose input')]
+                .map((node) => node.getBoundingClientRect()).filter((box) => box.width)
+                .map((box) => Math.min(box.width, box.height)))"""
         )
         assert least >= 24
         page.evaluate(AXE.read_text("utf-8"))

@@ -66,6 +66,7 @@ export class Tools {
     if (editor.detects) groups[3].append(button('detect', 'Read the pose from a picture', () => people.click()), people);
     if (editor.reads) groups[3].append(button('load', 'Import OpenPose JSON (or paste it here)', () => json.click()), json);
     groups[3].append(button('save', 'Export OpenPose JSON', () => this.save()));
+    this.buttons.keep.append(el('span', {}, 'Keep lengths'));
     this.bar = el('div.pose-bar', { role: 'toolbar', 'aria-label': 'Pose' }, ...groups);
     this.presets = el('div.pose-presets', { role: 'group', 'aria-label': 'Poses to begin with' });
   }
