@@ -279,7 +279,8 @@ def view(base: Any, task: str, networks: Sequence[Any] = (), scheduler: Any = No
     unit in their order; the same network may be given for several.
 
     Shares every component with `base`; where there are adapters, `unet` is a second handle of the same
-    weights with a hook of its own. Raises `InvalidRequest` where diffusers has no such pipeline.
+    weights with a hook of its own, and where SD3's ControlNets lead, `vae` is one that draws by seed.
+    Raises `InvalidRequest` where diffusers has no such pipeline.
     """
     import diffusers
 
@@ -296,6 +297,8 @@ def view(base: Any, task: str, networks: Sequence[Any] = (), scheduler: Any = No
     if controlnets:
         parts["controlnet"] = controlnets[0] if len(controlnets) == 1 else controlnets
         sort = "union" if cls.__name__ == _UNION[task] else "controlnet"
+        if family == "SD3":
+            parts["vae"] = _drawing_by_seed(base.vae)
         if (family, task, sort) in NO_PIPELINE:
             raise no_pipeline(family, task, sort, "the chosen one")
     if sort == "union":
@@ -303,6 +306,32 @@ def view(base: Any, task: str, networks: Sequence[Any] = (), scheduler: Any = No
         shared = {**base.config, **base.components, **parts}
         return cls(**{name: value for name, value in shared.items() if name in accepted})
     return cls.from_pipe(base, **parts)
+
+
+class _Drawn:
+    """A latent distribution whose samples come from a generator of its own."""
+
+    def __init__(self, distribution: Any, generator: Any):
+        self.distribution, self.generator = distribution, generator
+
+    def sample(self) -> Any:
+        return self.distribution.sample(self.generator)
+
+
+def _drawing_by_seed(vae: Any) -> Any:
+    """A second handle of `vae`. SD3's ControlNet pipeline samples the map's latents from torch's global
+    generator, so that a run could not be repeated: here they are drawn as after torch.manual_seed(0)."""
+    import torch
+    from diffusers.models.modeling_outputs import AutoencoderKLOutput
+
+    generator = torch.Generator("cpu").manual_seed(0)
+    handle = copy.copy(vae)
+
+    def encode(pixels: Any) -> Any:
+        return AutoencoderKLOutput(latent_dist=_Drawn(vae.encode(pixels).latent_dist, generator))
+
+    handle.__dict__["encode"] = encode
+    return handle
 
 
 def own(networks: Sequence[Any]) -> list[Any]:
