@@ -23,7 +23,7 @@ from pipelines.poses import JOINTS
 from ui import web
 from ui.app import ASSETS
 from ui.components.base import ASSETS_URL
-from ui.components.pose import pose_editor
+from ui.components.pose import people_of, pose_editor
 
 pytestmark = pytest.mark.browser
 
@@ -421,7 +421,7 @@ def test_another_module_embeds_it_and_reads_poses_from_pictures(desk: Desk, tmp_
 
     Image.new("RGB", (64, 32), (40, 90, 200)).save(tmp_path / "people.png")
     page = desk.page
-    page.evaluate("person => (window.person = person)", [list(place) for place in STANDING.poses[0]])
+    page.evaluate("person => (window.person = person)", people_of(STANDING.poses)[0])
     page.evaluate(EMBED)
     expect(page.get_by_role("button", name="Import OpenPose JSON")).to_have_count(0)  # nothing reads it here
     chooser = page.locator("input[type=file][accept='image/*']").last
