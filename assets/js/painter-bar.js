@@ -71,7 +71,7 @@ export class Bar {
   buildSliders() {
     const { painter } = this;
     const slider = (label, hint, max, set) => {
-      const figure = el('output');
+      const figure = el('b');
       const input = el('input', { type: 'range', min: 0, max, step: 1, 'aria-label': label, title: hint });
       input.oninput = () => set(Number(input.value));
       return { box: el('label', {}, el('span', {}, label, figure), input), input, figure };

@@ -38,7 +38,7 @@ export class Borders {
         hidden: true,
       },
       el('i'),
-      el('output'),
+      el('b'),
     );
     let drag = null;
     handle.addEventListener('pointerdown', (event) => {

@@ -44,10 +44,10 @@ export class Hand {
   press(event) {
     if (event.target.closest('.handle') || !this.painter.picture) return;
     const { view, painter } = this;
-    view.easel.focus({ preventScroll: true });
     this.unkey();
     if (event.pointerType === 'touch') {
       event.preventDefault();
+      view.easel.focus({ preventScroll: true }); // a mouse does so itself
       this.fingers.set(event.pointerId, view.local(event));
       if (this.fingers.size === 2) return this.pinch();
       if (this.fingers.size > 2) return;
@@ -92,7 +92,7 @@ export class Hand {
     if (this.fingers.has(event.pointerId)) this.fingers.set(event.pointerId, view.local(event));
     if (this.pinched) return this.spread();
     const at = view.pixel(event);
-    if (event.pointerType !== 'touch') this.hover(at);
+    if (event.pointerType !== 'touch') this.hover(event.target.closest('.handle') ? null : at);
     if (!act || act.id !== event.pointerId) return;
     const [x, y] = view.local(event);
     act.moved ||= Math.hypot(x - act.place[0], y - act.place[1]) > STILL;

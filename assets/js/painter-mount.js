@@ -6,7 +6,7 @@
 import { heard } from './dom.js';
 import { Painter } from './painter.js';
 
-const painters = new Map(); // by the id of the component
+export const painters = new Map(); // by the id of the component
 const given = new Map(); // pictures for painters that the page has not shown yet
 
 export function mount({ root, props, trigger, server }) {

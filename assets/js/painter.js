@@ -14,7 +14,7 @@ export { mount } from './painter-mount.js';
 
 const PAUSE = 300; // milliseconds after the last stroke until it is sent
 const TYPING = 'input:not([type=range]), textarea, select, [contenteditable=true]';
-const SHADE = 0.6; // how much of the picture the mask hides
+const SHADE = 0.66; // how much of the picture the mask hides
 const ROUND = ['brush', 'eraser', 'line']; // tools that have a size
 const NAMES = {
   brush: 'Brush',
@@ -107,9 +107,9 @@ export class Painter {
     const catching = (now) => this.root.classList.toggle('catching', now);
     listen(this.root, 'dragover', (event) => holds(event) && (event.preventDefault(), catching(true)));
     listen(this.root, 'dragleave', (event) => this.root.contains(event.relatedTarget) || catching(false));
-    listen(this.root, 'drop', (event) => {
+    listen(window, 'drop', (event) => {
       catching(false);
-      if (!holds(event)) return;
+      if (!this.root.contains(event.target) || !holds(event)) return;
       event.preventDefault();
       this.take(files.pictureIn(event.dataTransfer.files) ?? event.dataTransfer.files[0]);
     });
