@@ -46,17 +46,17 @@ export class Card {
     this.remove = button(REMOVE, 'Remove this unit', () => panel.remove(unit));
     this.body = el('div.unit-body');
     const row = el('div.unit-top', {}, this.head, this.toggle.root, this.copy, this.remove);
-    this.root = el('section.unit', {}, row, this.body);
+    this.alert = el('p.unit-problem', { role: 'alert', hidden: true });
+    this.root = el('section.unit', {}, row, this.alert, this.body);
   }
 
   buildBody() {
     const { fields } = this.panel.value;
     const set = (name) => (value) => this.set({ [name]: value });
     this.kinds = picks('What the picture follows', pairs.KINDS.map((one) => ({ ...one, icon: icon(ICONS[one.value]) })), (kind) => this.turn(kind));
-    this.preprocessor = choice('Made into a map by (preprocessor)', fields.preprocessor.hint, (key) => this.choosePreprocessor(key));
+    this.preprocessor = choice('Made by (preprocessor)', fields.preprocessor.hint, (key) => this.choosePreprocessor(key));
     this.network = choice('Followed by (ControlNet)', fields.model.hint, (key) => this.chooseNetwork(key));
     this.place = el('div.unit-place');
-    this.alert = el('p.problem', { role: 'alert', hidden: true });
     this.low = slider(fields.low_threshold, (low_threshold) => this.set({ low_threshold, high_threshold: Math.max(low_threshold, this.unit.high_threshold) }));
     this.high = slider(fields.high_threshold, (high_threshold) => this.set({ high_threshold, low_threshold: Math.min(high_threshold, this.unit.low_threshold) }));
     this.thresholds = el('div.unit-row', {}, this.low.root, this.high.root);
@@ -65,11 +65,10 @@ export class Card {
       this.set({ control_guidance_start: start, control_guidance_end: end }),
     );
     this.resize = choice('Another shape (resize)', fields.resize_mode.hint, set('resize_mode'));
-    this.mode = choice('Who gives way (control mode)', fields.control_mode.hint, set('control_mode'));
+    this.mode = choice('Lead (control mode)', fields.control_mode.hint, set('control_mode'));
     this.body.append(
       this.kinds.root,
       this.place,
-      this.alert,
       this.thresholds,
       el('div.unit-row', {}, this.preprocessor.root, this.network.root),
       el('div.unit-row', {}, this.weight.root, this.when.root),
@@ -130,7 +129,7 @@ export class Card {
     const next = pairs.kindFor(preprocessor);
     const stays = next === kind || (next === 'pose' && this.unit.image); // a picture's own pose is a map of that picture
     if (!stays) this.turn(next);
-    this.set(stays ? { kind, preprocessor, model } : { preprocessor, model });
+    this.set({ kind: next === 'pose' && stays && kind !== 'pose' ? 'other' : next, preprocessor, model });
   }
 
   /** A picture {key, width, height, url} that comes from elsewhere on the page. */
@@ -142,6 +141,11 @@ export class Card {
 
   settled() {
     return this.source?.settled();
+  }
+
+  /** The engine is up: maps that it could not draw yet are drawn. */
+  engine({ ready }) {
+    if (ready) this.source?.retry();
   }
 
   complain(sentence) {
@@ -169,6 +173,8 @@ export class Card {
     this.copy.disabled = panel.units.length >= panel.value.most;
     say(this.title, this.name());
     say(this.words, summary(unit));
+    say(this.alert, this.problem);
+    this.alert.hidden = !this.problem;
     this.showThumb();
     this.body.hidden = !unit.open;
     if (unit.open) this.showBody();
@@ -206,8 +212,6 @@ export class Card {
       this.place.replaceChildren(this.source.root);
     }
     this.source.show();
-    say(this.alert, this.problem);
-    this.alert.hidden = !this.problem;
     this.thresholds.hidden = kind === 'pose' || unit.preprocessor !== 'canny' || Boolean(unit.map_image);
     this.low.show(unit.low_threshold);
     this.high.show(unit.high_threshold);

@@ -13,10 +13,17 @@ function stepped(value, { low, step }) {
   return Number((low + Math.round((value - low) / step) * step).toFixed(6));
 }
 
+/** A control's hint, shown while a hand or the focus rests on it. */
+function tip(hint, ...controls) {
+  const id = `unit-field-${(count += 1)}`;
+  for (const control of controls) control.setAttribute('aria-describedby', id);
+  return el('span.unit-tip', { id, role: 'tooltip' }, hint);
+}
+
 export function slider(field, change) {
   const { low, high, step, title, hint } = field;
   const id = `unit-field-${(count += 1)}`;
-  const range = el('input', { type: 'range', min: low, max: high, step, id, title: hint });
+  const range = el('input', { type: 'range', min: low, max: high, step, id });
   const number = el('input.unit-number', { type: 'number', min: low, max: high, step, 'aria-label': title });
   const show = (value) => {
     range.value = value;
@@ -31,15 +38,13 @@ export function slider(field, change) {
     change(value);
   });
   const head = el('div.unit-line', {}, el('label', { htmlFor: id }, title), number);
-  return { root: el('div.unit-field', {}, head, range), show };
+  return { root: el('div.unit-field', {}, head, range, tip(hint, range, number)), show };
 }
 
 /** Two handles on one rail: `show(from, to)`, `change(from, to)`. They never meet: from stays below to. */
 export function between(title, from, to, change) {
   const handle = (field) =>
-    el('input', {
-      type: 'range', min: field.low, max: field.high, step: field.step, title: field.hint, 'aria-label': `${title}: ${field.title}`,
-    });
+    el('input', { type: 'range', min: field.low, max: field.high, step: field.step, 'aria-label': `${title}: ${field.title}` });
   const [first, last] = [handle(from), handle(to)];
   const rail = el('div.unit-rail', {}, el('i'), first, last);
   const words = el('span.unit-words');
@@ -50,7 +55,7 @@ export function between(title, from, to, change) {
     rail.style.setProperty('--to', share(end, to));
     first.style.zIndex = start > (from.low + from.high) / 2 ? 2 : 1; // both at the right end: the lower one is on top
     const [a, b] = [percent(start), percent(end)];
-    say(words, start === from.low && end === to.high ? 'the whole run' : `${a} to ${b}`);
+    say(words, start === from.low && end === to.high ? 'all steps' : `${a} to ${b}`);
     first.setAttribute('aria-valuetext', `from ${a} of the steps on`);
     last.setAttribute('aria-valuetext', `up to ${b} of the steps`);
   };
@@ -63,7 +68,8 @@ export function between(title, from, to, change) {
   };
   rail.addEventListener('input', moved);
   const head = el('div.unit-line', {}, el('span', {}, title), words);
-  return { root: el('div.unit-field', { role: 'group', 'aria-label': title }, head, rail), show };
+  const hints = tip(`${from.title}: ${from.hint} ${to.title}: ${to.hint}`, first, last);
+  return { root: el('div.unit-field', { role: 'group', 'aria-label': title }, head, rail, hints), show };
 }
 
 function percent(value) {
@@ -76,7 +82,7 @@ function percent(value) {
  */
 export function choice(title, hint, change) {
   const id = `unit-field-${(count += 1)}`;
-  const list = el('select', { id, title: hint });
+  const list = el('select', { id });
   let drawn = '';
   list.addEventListener('change', () => change(list.value));
   const show = (value, groups) => {
@@ -87,18 +93,16 @@ export function choice(title, hint, change) {
     }
     list.value = value;
     const chosen = list.selectedOptions[0];
-    list.title = chosen?.dataset.title ?? hint; // a long name is cut off in its box
+    list.title = chosen?.textContent ?? ''; // a long name is cut off in its box
   };
   const about = el('p.unit-about');
-  return { root: el('div.unit-field', {}, el('label', { htmlFor: id }, title), list, about), list, about, show };
+  return { root: el('div.unit-field', {}, el('label', { htmlFor: id }, title), list, about, tip(hint, list)), list, about, show };
 }
 
 function group({ title, options }) {
   const made = options.map((option) => {
     const words = option.why ? `${option.title} (${option.why.replace(/\.$/, '')})` : option.title;
-    const node = el('option', { value: option.value, disabled: Boolean(option.why) }, words);
-    node.dataset.title = words;
-    return node;
+    return el('option', { value: option.value, disabled: Boolean(option.why) }, words);
   });
   return title ? [el('optgroup', { label: title }, ...made)] : made;
 }

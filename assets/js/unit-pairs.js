@@ -4,7 +4,7 @@
 export const KINDS = [
   { value: 'edges', title: 'Edges of a picture', preprocessors: ['canny'] },
   { value: 'pose', title: 'A pose', preprocessors: ['openpose', 'openpose_full', 'dwpose'] },
-  { value: 'other', title: 'Another kind of map', preprocessors: [] },
+  { value: 'other', title: 'Another map', preprocessors: [] },
 ];
 
 const list = (value) => (Array.isArray(value) ? value : value ? [value] : []);
@@ -20,6 +20,12 @@ export function kindOf(unit) {
   if (unit.kind) return unit.kind;
   if (unit.pose?.length) return 'pose';
   return unit.preprocessor === 'canny' && !(unit.map_image && !unit.image) ? 'edges' : 'other';
+}
+
+/** The kind to begin with: the first that some ControlNet knows by name, so that a new unit does something. */
+export function firstKind({ networks }) {
+  const known = networks.filter((one) => !one.unfit).flatMap((one) => list(one.suits));
+  return (KINDS.find((one) => one.preprocessors.some((key) => known.includes(key))) ?? KINDS[0]).value;
 }
 
 /** The preprocessor for a kind: the present one where it fits, else the first that is there. */

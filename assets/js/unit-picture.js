@@ -45,7 +45,7 @@ export class Source {
     this.ready.addEventListener('change', () => this.chosen(this.ready));
     this.use = el('button.unit-deed', { type: 'button', onclick: () => this.ready.click() }, 'Use a ready map');
     this.save = el('a.unit-deed.unit-icon', { download: 'map.png', title: 'Download the map', 'aria-label': 'Download the map' }, icon(SAVE));
-    this.trouble = el('p.problem', { role: 'alert', hidden: true });
+    this.trouble = el('p.unit-problem', { role: 'alert', hidden: true });
     const half = el('div.unit-half.takes-pictures', {}, el('span.unit-label', {}, 'Map'), this.screen);
     takesPictures(half, (file) => this.take(file, 'map'));
     this.pair = el(
@@ -202,6 +202,11 @@ export class Source {
   /** Resolves when nothing is on its way any more. */
   settled() {
     return Promise.all([...this.pending, this.painter?.flush()]);
+  }
+
+  retry() {
+    if (this.problems.map) this.look = '';
+    this.show();
   }
 
   dispose() {

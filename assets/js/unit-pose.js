@@ -18,7 +18,7 @@ export class PoseSource {
     });
     this.host = el('div.unit-pose');
     this.save = el('a.unit-deed', { download: 'map-pose.png', hidden: true }, icon(SAVE), 'Download the map');
-    this.trouble = el('p.problem', { role: 'alert', hidden: true });
+    this.trouble = el('p.unit-problem', { role: 'alert', hidden: true });
     this.root = el('div.unit-source', {}, this.host, el('div.unit-deeds', {}, this.save), this.trouble);
     this.ready = this.mount();
   }
@@ -59,6 +59,11 @@ export class PoseSource {
 
   settled() {
     return Promise.resolve();
+  }
+
+  retry() {
+    if (!this.trouble.hidden) this.look = '';
+    this.show();
   }
 
   dispose() {

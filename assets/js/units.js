@@ -12,7 +12,7 @@ const NUMBERED = /^Control unit (\d+):? */;
 
 const panels = new Map(); // element id -> the panel that is in the page under it
 
-for (const name of ['problems', 'settle', 'give']) {
+for (const name of ['problems', 'settle', 'give', 'engine']) {
   heard(name, (detail) => panels.forEach((panel) => panel.root.isConnected && panel[name](detail)));
 }
 
@@ -27,7 +27,7 @@ const copied = (value) => JSON.parse(JSON.stringify(value));
 class Panel {
   constructor({ root, props, trigger, server }) {
     Object.assign(this, { root, props, trigger, server });
-    this.host = root.closest('.units') ?? root;
+    this.host = root.closest('.block') ?? root; // the element that has the id
     this.id = this.host.id;
     this.value = { networks: [], preprocessors: [], presets: [], examples: [], fields: {}, most: 4, width: 256, height: 256 };
     this.units = [];
@@ -48,7 +48,7 @@ class Panel {
     this.add = el('button.units-add', { type: 'button', onclick: () => this.addUnit() }, icon(ADD), el('span', {}, 'Add a unit'));
     this.enough = el('p.units-note');
     this.gone = el('p.units-note.units-gone', { role: 'status' });
-    this.alert = el('p.problem', { role: 'alert', hidden: true });
+    this.alert = el('p.unit-problem', { role: 'alert', hidden: true });
     const foot = el('div.units-foot.takes-pictures', {}, this.empty, this.add);
     takesPictures(foot, (file) => this.addWith(file));
     this.foot = foot;
@@ -140,16 +140,17 @@ class Panel {
 
   addUnit(given = {}) {
     if (this.units.length >= this.value.most) return null;
-    const unit = { ...this.plain(), preprocessor: pairs.preprocessorFor('edges', '', this.value), ...copied(given), on: true };
-    unit.kind ??= pairs.kindOf(unit);
-    if (given.pose?.length) unit.pose = this.placed(unit.pose);
+    const unit = { ...this.plain(), ...copied(given), on: true };
+    unit.kind ??= Object.keys(given).length ? pairs.kindOf(unit) : pairs.firstKind(this.value);
+    if (unit.kind === 'pose') unit.pose = given.pose?.length ? this.placed(unit.pose) : this.firstPose();
+    unit.preprocessor = given.preprocessor ?? pairs.preprocessorFor(unit.kind, '', this.value);
     unit.model = pairs.networkFor(unit.preprocessor, unit.model, this.value.networks);
     this.insert(unit, this.units.length);
     return unit;
   }
 
   addWith(file) {
-    const unit = this.addUnit();
+    const unit = this.addUnit({ kind: 'edges' });
     if (unit) this.cards.get(unit).source.take(file, 'image');
   }
 
@@ -216,9 +217,13 @@ class Panel {
 
   give({ to, image }) {
     if (to !== this.id) return;
-    const unit = this.units.find((one) => one.open) ?? this.addUnit() ?? this.units.at(-1);
+    const unit = this.units.find((one) => one.open) ?? this.addUnit({ kind: 'edges' }) ?? this.units.at(-1);
     if (!unit.open) this.open(unit, true);
     this.cards.get(unit).give(image);
+  }
+
+  engine(state) {
+    this.cards.forEach((card) => card.engine(state));
   }
 
   // Drawing

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from pipelines import poses
+from pipelines.preprocessors import PREPROCESSORS
 from pipelines.request import MOST_CONTROLS, ControlUnit, limits
 from ui.components.base import Scripted, WithoutStub, script
 
@@ -25,9 +26,9 @@ PictureUrl = Callable[[str], dict[str, Any] | None]
 
 WORDS: dict[str, dict[str, str]] = {
     "resize_mode": {
-        "just resize": "Stretch it",
-        "crop and resize": "Cut off what is over",
-        "resize and fill": "Fill up its borders",
+        "just resize": "Stretch to fit",
+        "crop and resize": "Crop to fit",
+        "resize and fill": "Fill the borders",
     },
     "control_mode": {
         "balanced": "Balanced",
@@ -36,6 +37,10 @@ WORDS: dict[str, dict[str, str]] = {
     },
 }
 """What the choices of a field say to a person."""
+
+
+EXAMPLES = ("waving", "dancing", "high-five")
+"""Ready poses that the empty panel offers."""
 
 
 class Units(Scripted, metaclass=WithoutStub):
@@ -82,6 +87,26 @@ def fields() -> dict[str, dict[str, Any]]:
     return {name: _described(name, field) for name, field in ControlUnit.model_fields.items()}
 
 
+def preprocessors() -> list[dict[str, str]]:
+    """What makes a map of a picture: key, title, hint and the group it is listed in."""
+    return [
+        {"key": key, "title": row.title, "hint": row.hint, "group": row.group}
+        for key, row in PREPROCESSORS.items()
+    ]
+
+
+def examples() -> list[dict[str, Any]]:
+    """What the empty panel offers: units to begin with. Poses are in shares of a square."""
+    found = {preset["key"]: preset for preset in presets()}
+    return [
+        {
+            "title": found[key]["title"],
+            "unit": {"kind": "pose", "preprocessor": "openpose", "pose": found[key]["people"]},
+        }
+        for key in EXAMPLES
+    ]
+
+
 def presets() -> list[dict[str, Any]]:
     """The poses that come with the program: key, title and people."""
     return [
@@ -116,9 +141,9 @@ def control_units(
         value={
             "units": [],
             "networks": [],
-            "preprocessors": [],
+            "preprocessors": preprocessors(),
             "presets": presets(),
-            "examples": [],
+            "examples": examples(),
             "fields": fields(),
             "most": MOST_CONTROLS,
             "width": 256,
