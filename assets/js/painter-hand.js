@@ -307,11 +307,17 @@ export class Hand {
     return this.tool === 'rectangle' ? corners(this.corners[0], end) : [this.corners[0], end];
   }
 
-  /** Leaves the keys' cursor; true where there was something to leave. */
-  unkey() {
+  /** Gives up the corners that are set; returns whether there were any. */
+  drop() {
     const there = this.corners.length > 0;
     this.corners = [];
     if (there) this.view.trace([]);
+    return there;
+  }
+
+  /** Leaves the keys' cursor as well. */
+  unkey() {
+    const there = this.drop();
     if (this.cursor) {
       this.cursor = null;
       this.outline();

@@ -36,8 +36,9 @@ export class Sheet {
 
   /** Puts a picture, or none, in place of the one there is. undoable: undo brings that back. */
   put(picture, undoable) {
-    if (undoable) this.history.add(this.pictureEntry());
-    else this.history = new History();
+    if (!undoable) this.history = new History();
+    else if (this.picture) this.history.add(this.pictureEntry());
+    else this.history.undone = []; // the empty painter is nothing to go back to
     this.picture = picture;
     this.extend = NONE;
     this.surface = null;

@@ -369,7 +369,7 @@ export class Painter {
 
   use(tool) {
     this.kit.tool = tool;
-    this.hand.unkey();
+    this.hand.drop();
     this.hand.outline();
     this.speak(`${NAMES[tool]}${ROUND.includes(tool) ? `, ${this.kit.size} pixels` : ''}`);
     this.draw();
@@ -493,15 +493,18 @@ export class Painter {
     if (surface === sheet.surface) sheet.keep(kept, version); // else another picture came meanwhile
   }
 
+  /** Has a file kept; tells what stands in the way, and is null then. */
   async send(blob, name) {
-    let answer;
+    let answer = null;
+    let problem = 'It could not be sent: the program does not answer. Nothing is lost; the next stroke tries again.';
     try {
       answer = await this.keep(blob, name);
+      problem = answer?.problem ?? (answer?.key ? '' : 'It could not be kept: the program cannot read it. Nothing is lost.');
     } catch {
-      answer = { problem: 'It could not be sent: the program does not answer. Nothing is lost; the next stroke tries again.' };
+      // the sentence stands
     }
-    this.complain(answer?.problem ?? '');
-    return answer?.problem ? null : answer;
+    this.complain(problem);
+    return problem ? null : answer;
   }
 
   paintBlob() {

@@ -7,7 +7,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import runs, server
+from tests.benchmarks import painter, runs, server
 from tests.benchmarks.figure import Figure
 
 BENCHMARKS = {
@@ -16,6 +16,7 @@ BENCHMARKS = {
     "first-preview": runs.first_preview,
     "startup": server.startup,
     "idle": server.idle,
+    "painter": painter.painting,
 }
 
 
