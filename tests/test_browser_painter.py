@@ -7,206 +7,22 @@ from __future__ import annotations
 
 import io
 import itertools
-import json
 import math
-import socket
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
 import numpy as np
 import pytest
-import uvicorn
-from fastapi import FastAPI
-from fastapi.responses import Response
 from PIL import Image, ImageDraw
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, expect, sync_playwright
 
-from ui import web
-from ui.app import ASSETS
-from ui.components.base import ASSETS_URL
-from ui.components.painter import painter
-from ui.theme import Darkroom
+from tests.support.easel import CHROMIUM, FRAMES, Easel, Point, Shelf, picture, served
 
 pytestmark = pytest.mark.browser
 
-CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 WAIT = 60_000
-Point = tuple[float, float]
-Mask = np.ndarray[Any, np.dtype[np.uint8]]
-
-
-class Shelf:
-    """What the page has sent, by key; the newest last."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, bytes] = {}
-        self.problem = ""
-        self._count = itertools.count(1)
-
-    def put(self, data: bytes) -> dict[str, Any]:
-        key = f"k{next(self._count)}"
-        self.files[key] = data
-        with Image.open(io.BytesIO(data)) as image:
-            width, height = image.size
-        return {"key": key, "width": width, "height": height, "url": f"kept/{key}"}
-
-    def keep(self, asked: dict[str, Any]) -> dict[str, Any]:
-        if self.problem:
-            return {"problem": self.problem}
-        return self.put(Path(asked["path"]).read_bytes())
-
-    def image(self, key: str) -> Image.Image:
-        return Image.open(io.BytesIO(self.files[key]))
-
-
-@contextmanager
-def served(shelf: Shelf) -> Iterator[str]:
-    """The address of a page with a painter of each kind, each on its own tab, and what they told below."""
-    with gr.Blocks() as blocks:
-        told = gr.Textbox(elem_id="told", label="told", render=False)
-        for mode, extendable in (("mask", True), ("sketch", False), ("map", False)):
-            with gr.Tab(mode):
-                part = painter(shelf.keep, mode, mode, extendable)  # type: ignore[arg-type]
-                part.painted(json.dumps, part, told)
-        told.render()  # below: it grows, and nothing may move under the mouse
-    app = FastAPI()
-    app.add_middleware(web.Frame)
-    for folder in ("css", "js", "fonts", "img"):
-        app.mount(f"/{ASSETS_URL}/{folder}", web.Assets(directory=ASSETS / folder))
-    app.get("/kept/{key}")(lambda key: Response(shelf.files[key], media_type="image/png"))
-    head = f'<link rel="stylesheet" href="{ASSETS_URL}/css/painter.css">'
-    gr.mount_gradio_app(app, blocks, path="/", theme=Darkroom(), head=head, run_history=False, ssr_mode=False)
-    door = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{door.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(20)
-
-
-class Easel:
-    """The painter on the page as a hand meets it: places of the page for pixels of the picture."""
-
-    def __init__(self, page: Page, shelf: Shelf, kind: str):
-        self.page, self.shelf, self.kind = page, shelf, kind
-        self.root = page.locator(f"#{kind} .painter")
-        self.area = self.root.locator(".easel")
-        self.air = 30 if kind == "mask" else 12
-        self.width = self.height = 0
-
-    def give(self, width: int, height: int, data: bytes | None = None) -> str:
-        """Sends a picture to the painter as another part of the page would."""
-        self.width, self.height = width, height
-        image = self.shelf.put(data or picture(width, height))
-        tell(self.page, "give", {"to": self.kind, "image": image})
-        expect(self.root.locator(".foot")).to_contain_text(f"{width} × {height}")
-        self.page.wait_for_function(FRAMES)
-        return str(image["key"])
-
-    def scale(self, extend: Sequence[int] = (0, 0)) -> float:
-        box = self.box()
-        across, down = (box["width"] - 2 - 2 * self.air), (box["height"] - 2 - 2 * self.air)
-        return min(across / (self.width + extend[0]), down / (self.height + extend[1]))
-
-    def box(self) -> Any:
-        return self.area.bounding_box()
-
-    def pixel(self, place: Point) -> Point:
-        """The pixel of the picture, fitted, under a place of the page."""
-        box, scale = self.box(), self.scale()
-        left = box["x"] + (box["width"] - self.width * scale) / 2
-        top = box["y"] + (box["height"] - self.height * scale) / 2
-        return (place[0] - left) / scale, (place[1] - top) / scale
-
-    def place(self, x: float, y: float) -> tuple[int, int]:
-        """The place of the page, in whole pixels, nearest to a part of the picture: (0.5, 0.5) is its middle."""
-        box, scale = self.box(), self.scale()
-        middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-        return (
-            round(middle[0] + (x - 0.5) * self.width * scale),
-            round(middle[1] + (y - 0.5) * self.height * scale),
-        )
-
-    def drag(self, *parts: Point, button: Any = "left") -> list[Point]:
-        """Draws through parts of the picture; returns the pixels it went through."""
-        places = [self.place(*part) for part in parts]
-        mouse = self.page.mouse
-        mouse.move(*places[0])
-        mouse.down(button=button)
-        for place in places[1:]:
-            mouse.move(*place, steps=6)
-        mouse.up(button=button)
-        return [self.pixel(place) for place in places]
-
-    def click(self, x: float, y: float) -> Point:
-        place = self.place(x, y)
-        self.page.mouse.click(*place)
-        return self.pixel(place)
-
-    def tool(self, name: str) -> None:
-        self.root.locator(f"[data-deed={name}]").click()
-
-    def slide(self, label: str, share: float) -> None:
-        slider = self.root.get_by_role("slider", name=label, exact=True)
-        most = float(slider.get_attribute("max") or 0)
-        slider.fill(str(round(share * most)))
-
-    def size(self) -> int:
-        return int(self.root.locator(".sliders b").first.inner_text())
-
-    def hard(self) -> None:
-        self.slide("Hardness", 1)
-
-    def value(self) -> dict[str, Any]:
-        """What the painter holds once all is sent."""
-        return dict(self.page.evaluate(FLUSHED, self.kind))
-
-    def told(self, what: str) -> dict[str, Any]:
-        """What the program has been told, once `what`, a condition on `value` in JavaScript, is met."""
-        self.page.wait_for_function(
-            f"(() => {{ const value = JSON.parse(document.querySelector('#told textarea').value || '{{}}');"
-            f" return {what}; }})()"
-        )
-        return dict(json.loads(self.page.input_value("#told textarea")))
-
-    def mask(self) -> Mask:
-        """The mask as it arrived; black where nothing is painted."""
-        key = self.value()["mask"]
-        if key is None:
-            return np.zeros((self.height, self.width), np.uint8)
-        image = self.shelf.image(key)
-        assert image.mode == "L"
-        return np.asarray(image)
-
-    def painted(self) -> Mask:
-        """The flattened picture as it arrived."""
-        return np.asarray(self.shelf.image(self.value()["image"]).convert("RGB"))
-
-
-FLUSHED = """async (kind) => {
-    const { painters } = await import(new URL('darkroom/js/painter-mount.js', document.baseURI));
-    return painters.get(kind).flush();
-}"""
-FRAMES = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))"
-
-
-def tell(page: Page, name: str, detail: dict[str, Any]) -> None:
-    page.evaluate(
-        "([name, detail]) => document.dispatchEvent(new CustomEvent('darkroom:' + name, { detail }))", [name, detail]
-    )
-
-
-def picture(width: int, height: int, colour: tuple[int, int, int] = (40, 90, 160)) -> bytes:
-    out = io.BytesIO()
-    Image.new("RGB", (width, height), colour).save(out, "PNG")
-    return out.getvalue()
 
 
 def grid(width: int, height: int) -> tuple[Any, Any]:
@@ -266,9 +82,9 @@ def visit(browser: Browser, address: str, shelf: Shelf) -> Iterator[Open]:
     expect.set_options(timeout=WAIT)
 
     @contextmanager
-    def open_page(kind: str = "mask", width: int = 900, height: int = 1000, **options: Any) -> Iterator[Easel]:
+    def open_page(kind: str = "mask", size: tuple[int, int] = (900, 1000), **options: Any) -> Iterator[Easel]:
         shelf.problem = ""
-        context = browser.new_context(viewport={"width": width, "height": height}, **options)
+        context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **options)
         page = context.new_page()
         page.set_default_timeout(WAIT)
         page.on("pageerror", lambda error: troubles.append(str(error)))
@@ -469,7 +285,16 @@ def test_lasso_and_rectangle_fill_what_they_go_round(visit: Open) -> None:
         easel.page.mouse.click(*easel.place(0.5, 0.5))
         easel.page.keyboard.press("Control+z")
         easel.page.keyboard.press("s")
-        star = [(0.5, 0.1), (0.6, 0.4), (0.9, 0.45), (0.65, 0.6), (0.7, 0.9), (0.45, 0.7), (0.2, 0.85), (0.3, 0.5)]
+        star = [
+            (0.5, 0.1),
+            (0.6, 0.4),
+            (0.9, 0.5),
+            (0.6, 0.6),
+            (0.7, 0.9),
+            (0.4, 0.7),
+            (0.2, 0.8),
+            (0.3, 0.5),
+        ]
         points = easel.drag(*star)
         drawn = enclosed(points, 512, 512)
         assert alike(easel.mask(), drawn) >= 0.99
@@ -575,7 +400,8 @@ def test_masks_are_loaded_and_saved_as_files(visit: Open, tmp_path: Path) -> Non
         expect(easel.root.locator(".alert")).to_be_hidden()
         page.wait_for_function(FRAMES)
         assert (easel.mask() == 255).all()  # twice as large, of the same shape: scaled
-        for data, words in ((picture(300, 100), "300 × 100, the picture 256 × 192"), (b"nothing", "cannot be read")):
+        other = (picture(300, 100), "300 × 100, the picture 256 × 192")
+        for data, words in (other, (b"nothing", "cannot be read")):
             load(easel, "load", "other.png", data)
             expect(easel.root.get_by_role("alert")).to_contain_text(words)
         assert (easel.mask() == 255).all()
@@ -676,7 +502,8 @@ def test_what_the_program_sends_is_shown_and_painted_on(visit: Open) -> None:
         ramp = io.BytesIO()
         Image.fromarray(np.tile(np.arange(256, dtype=np.uint8), (256, 1))).save(ramp, "PNG")
         mask = easel.shelf.put(ramp.getvalue())
-        value = easel.page.evaluate(EMBEDDED, {"image": image, "mask": mask, "extend": {"left": 16, "top": 0}})
+        shown = {"image": image, "mask": mask, "extend": {"left": 16, "top": 0}}
+        value = easel.page.evaluate(EMBEDDED, shown)
         assert value == {
             "image": image["key"],
             "mask": mask["key"],
@@ -719,7 +546,9 @@ def test_the_keys_alone_choose_move_and_paint(visit: Open) -> None:
         page = easel.page
         stopped: list[str] = []
         page.expose_function("heard", lambda name: stopped.append(name))
-        page.evaluate("for (const n of ['step', 'stop']) document.addEventListener('darkroom:' + n, () => heard(n))")
+        listen = "(name) => document.addEventListener('darkroom:' + name, () => heard(name))"
+        for name in ("step", "stop"):
+            page.evaluate(listen, name)
         easel.area.focus()
         said = easel.root.get_by_role("status")
         page.keyboard.press("b")
@@ -768,7 +597,8 @@ def test_a_sketch_is_painted_into_the_picture_and_comes_off_again(visit: Open) -
         assert (value["mask"], value["width"]) == (None, 512)
         flat = easel.painted()
         green = (flat == (0x3F, 0x8F, 0x5A)).all(axis=2)
-        assert alike(green, swept(points, easel.size() / 2 - 0.5, 512, 384)) >= 0.97  # but for the smooth edge
+        inner = easel.size() / 2 - 0.5  # within the smooth edge
+        assert alike(green, swept(points, inner, 512, 384)) >= 0.97
         assert (flat[0, 0] == (40, 90, 160)).all()
         easel.page.keyboard.down("Alt")
         easel.click(0.05, 0.05)
@@ -884,7 +714,7 @@ def overlapping(buttons: Sequence[Locator]) -> list[str]:
 
 @pytest.mark.parametrize("touch", [False, True])
 def test_everything_fits_a_narrow_panel(visit: Open, touch: bool) -> None:
-    with visit(width=360, height=740, has_touch=touch, is_mobile=touch) as easel:
+    with visit(size=(360, 740), has_touch=touch, is_mobile=touch) as easel:
         easel.give(512, 512)
         buttons = easel.root.locator("button:visible").all()
         assert len(buttons) > 18

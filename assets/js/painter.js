@@ -1,19 +1,19 @@
 // The painter: a picture and what a hand paints on it: a mask, colours, or a control map. Other modules embed
 // the class; `mount` makes it a component of the page.
 
-import { el, icon, say } from './dom.js';
+import { el, say } from './dom.js';
 import { Bar } from './painter-bar.js';
 import { Borders } from './painter-borders.js';
 import * as files from './painter-files.js';
 import { Hand } from './painter-hand.js';
-import { heardKeyUp } from './painter-keys.js';
+import { listen } from './painter-listen.js';
+import { Post } from './painter-post.js';
 import { NONE, Sheet } from './painter-sheet.js';
+import { Teach } from './painter-teach.js';
 import { View } from './painter-view.js';
 
 export { mount } from './painter-mount.js';
 
-const PAUSE = 300; // milliseconds after the last stroke until it is sent
-const TYPING = 'input:not([type=range]), textarea, select, [contenteditable=true]';
 const SHADE = 0.66; // how much of the picture the mask hides
 const ROUND = ['brush', 'eraser', 'line']; // tools that have a size
 const NAMES = {
@@ -26,13 +26,6 @@ const NAMES = {
   pick: 'Pick a colour',
 };
 const LABELS = { mask: 'Mask painter', sketch: 'Sketch painter', map: 'Map painter' };
-const TEACHES = {
-  mask: 'Then paint over what is to change. The rest stays as it is.',
-  sketch: 'Then paint on it: the new picture takes up colours and shapes.',
-  map: 'Then mend it: black and white are drawn into the map itself.',
-};
-const PICTURE = 'M4 5h16v14H4z M4 16l5-5 4 4 2.500-2.500L20 17 M15.500 9.500h.01';
-
 export class Painter {
   /**
    * host: an empty element, which is filled. mode: 'mask', 'sketch' or 'map'. keep: async (blob, name) =>
@@ -42,14 +35,14 @@ export class Painter {
   constructor(host, { mode = 'mask', keep, onChange = () => {}, extendable = false, label = LABELS[mode] }) {
     Object.assign(this, { mode, keep, onChange, coloured: mode !== 'mask' });
     this.sheet = new Sheet(this.coloured, (what) => this.changed(what));
-    this.sending = Promise.resolve();
+    this.post = new Post(this);
     this.problem = '';
     const colour = mode === 'map' ? '#ffffff' : '#c0392b';
     this.kit = { tool: 'brush', size: 40, hardness: this.coloured ? 1 : 0.9, strength: 1, colour };
     this.cleanup = new AbortController();
     this.build(host, label, extendable && mode === 'mask');
-    this.listen();
-    this.told = JSON.stringify(this.value);
+    listen(this, this.cleanup.signal);
+    this.post.note();
     this.draw();
   }
 
@@ -67,77 +60,19 @@ export class Painter {
     this.bar = new Bar(this);
     this.alert = el('p.alert', { role: 'alert', hidden: true });
     this.aloud = el('p.aloud', { role: 'status' });
-    this.teach = this.buildTeach();
+    this.teach = new Teach(this);
     this.root = el(
       `div.painter.takes-pictures.${this.mode}`,
       { role: 'group', 'aria-label': label },
       this.bar.top,
       this.bar.sliders,
-      el('div.screen-box', {}, this.view.easel, this.teach),
+      el('div.screen-box', {}, this.view.easel, this.teach.root),
       this.alert,
       this.bar.foot,
       this.bar.bottom,
       this.aloud,
     );
     host.append(this.root);
-  }
-
-  buildTeach() {
-    const choose = el('button.choose', { type: 'button', onclick: () => this.choosePicture() }, 'Choose a picture');
-    const blank = el('button.blank', { type: 'button', onclick: () => this.takeBlank() }, 'or begin with an empty sheet');
-    const words = [icon(PICTURE), el('b', {}, 'Drop, paste or choose a picture'), el('p', {}, TEACHES[this.mode])];
-    this.back = el('button.blank', { type: 'button', hidden: true, onclick: () => this.undo() }, 'or bring the last one back');
-    return el('div.teach', {}, ...words, choose, ...(this.coloured ? [blank] : []), this.back);
-  }
-
-  /** Window listeners come before the page's own, for which Escape stops a run and arrows turn frames. */
-  listen() {
-    const { signal } = this.cleanup;
-    const listen = (target, name, listener) => target.addEventListener(name, listener, { capture: true, signal });
-    listen(window, 'keydown', (event) => this.keydown(event));
-    listen(window, 'keyup', (event) => heardKeyUp(this.hand, event));
-    listen(window, 'paste', (event) => {
-      const file = files.pictureIn(event.clipboardData?.files);
-      if (!file || !this.isMeant(event)) return;
-      event.preventDefault();
-      event.stopImmediatePropagation();
-      this.take(file);
-    });
-    const holds = (event) => [...(event.dataTransfer?.types ?? [])].includes('Files');
-    const catching = (now) => this.root.classList.toggle('catching', now);
-    listen(this.root, 'dragover', (event) => holds(event) && (event.preventDefault(), catching(true)));
-    listen(this.root, 'dragleave', (event) => this.root.contains(event.relatedTarget) || catching(false));
-    listen(window, 'drop', (event) => {
-      catching(false);
-      if (!this.root.contains(event.target) || !holds(event)) return;
-      event.preventDefault();
-      this.take(files.pictureIn(event.dataTransfer.files) ?? event.dataTransfer.files[0]);
-    });
-    this.looks = new MutationObserver(() => this.dye());
-    this.looks.observe(document.documentElement, { attributes: true, attributeFilter: ['data-theme'] });
-  }
-
-  isMeant(event) {
-    return this.root.isConnected && (this.root.contains(event.target) || this.root.matches(':hover'));
-  }
-
-  keydown(event) {
-    if (this.root.isConnected && !event.defaultPrevented && this.took(event)) {
-      event.preventDefault();
-      event.stopImmediatePropagation();
-    }
-  }
-
-  took(event) {
-    const { target } = event;
-    if (event.key === 'Escape' && this.isLarge) {
-      if (!this.hand.unkey()) this.enlarge(false);
-      return true;
-    }
-    const inside = this.root.contains(target) || (target === document.body && this.root.matches(':hover'));
-    if (!inside || target.matches(TYPING)) return false;
-    if (target.matches('.handle') && this.borders.key(event, target)) return true;
-    return this.hand.key(event);
   }
 
   // What is shown
@@ -160,9 +95,8 @@ export class Painter {
     } catch {
       this.complain('The picture is not there any more. Choose it again, or another one.');
     }
-    clearTimeout(this.timer);
+    this.post.note();
     if (sheet.unsaved) this.touch();
-    this.told = JSON.stringify(this.value);
   }
 
   isShown(image) {
@@ -218,7 +152,7 @@ export class Painter {
     this.drawing ??= requestAnimationFrame(() => {
       this.drawing = null;
       this.bar.paint();
-      this.back.hidden = !this.sheet.history.done.length;
+      this.teach.paint();
       this.borders?.place(this.sheet.extend, Boolean(this.picture));
     });
   }
@@ -233,7 +167,7 @@ export class Painter {
     }
     this.root.classList.add('busy');
     try {
-      const kept = await this.send(file, file.name || 'picture.png');
+      const kept = await this.post.send(file, file.name || 'picture.png');
       if (kept) await this.receive(kept);
     } catch {
       this.complain('The picture cannot be shown; its file may be damaged. The same saved as PNG, or another, would do.');
@@ -249,14 +183,14 @@ export class Painter {
     this.sheet.put({ ...image, image: loaded }, true);
     const notes = [image.notes ?? []].flat().join(' ');
     this.speak(`Picture, ${image.width} by ${image.height} pixels. ${notes}`.trim());
-    this.tell();
+    this.post.tell();
   }
 
   removePicture() {
     if (!this.picture) return;
     this.sheet.put(null, true);
-    this.teach.querySelector('.choose').focus();
-    this.tell();
+    this.teach.choose.focus();
+    this.post.tell();
   }
 
   async choosePicture() {
@@ -338,13 +272,13 @@ export class Painter {
   undo() {
     this.hand.forget();
     this.speak(this.sheet.undo() ? 'Undone.' : 'Nothing is left to undo.');
-    this.tell();
+    this.post.tell();
   }
 
   redo() {
     this.hand.forget();
     this.speak(this.sheet.redo() ? 'Done again.' : 'Nothing is left to redo.');
-    this.tell();
+    this.post.tell();
   }
 
   clear() {
@@ -467,57 +401,19 @@ export class Painter {
   /** Something may have changed: it is sent when the hand rests. */
   touch() {
     this.draw();
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => (this.hand.act ? this.touch() : this.flush()), PAUSE);
+    this.post.later();
   }
 
-  /** Sends what is not sent yet; resolves with the value. A problem stands in the painter and in the value. */
+  /** Sends what is not sent yet; resolves with the value, which has a `problem` where that could not be. */
   flush() {
-    clearTimeout(this.timer);
-    this.sending = this.sending.then(() => this.save());
-    return this.sending.then(() => {
-      this.tell();
-      return this.unsaved && this.problem ? { ...this.value, problem: this.problem } : this.value;
-    });
+    return this.post.flush();
   }
 
-  async save() {
-    const { sheet } = this;
-    if (!sheet.unsaved) return;
-    const { version, surface } = sheet;
-    let kept = null;
-    if (surface && !surface.blank) {
-      kept = await this.send(await this.paintBlob(), this.coloured ? 'painted.png' : 'mask.png');
-      if (!kept) return; // told already; the next flush tries again
-    }
-    if (surface === sheet.surface) sheet.keep(kept, version); // else another picture came meanwhile
-  }
-
-  /** Has a file kept; tells what stands in the way, and is null then. */
-  async send(blob, name) {
-    let answer = null;
-    let problem = 'It could not be sent: the program does not answer. Nothing is lost; the next stroke tries again.';
-    try {
-      answer = await this.keep(blob, name);
-      problem = answer?.problem ?? (answer?.key ? '' : 'It could not be kept: the program cannot read it. Nothing is lost.');
-    } catch {
-      // the sentence stands
-    }
-    this.complain(problem);
-    return problem ? null : answer;
-  }
-
+  /** The paint as a file: the mask, or the picture with what is painted on it. */
   paintBlob() {
     const { surface, picture } = this.sheet;
     if (!this.coloured) return files.greyPng(surface.words, surface.width, surface.height);
     return files.blobOf(this.sheet.flattened(picture.width, picture.height));
-  }
-
-  tell() {
-    const now = JSON.stringify(this.value);
-    if (now === this.told) return;
-    this.told = now;
-    this.onChange(this.value);
   }
 
   complain(sentence) {
@@ -531,9 +427,8 @@ export class Painter {
   }
 
   destroy() {
-    clearTimeout(this.timer);
+    this.post.note();
     this.cleanup.abort();
-    this.looks.disconnect();
     this.hand.destroy();
     this.view.destroy();
     if (this.drawing) cancelAnimationFrame(this.drawing);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from launch import find_browser
 from tests.benchmarks.figure import Figure
-from tests.test_browser_painter import CHROMIUM, Easel, Shelf, served
+from tests.support.easel import CHROMIUM, Easel, Shelf, served
 
 SIDES = (512, 1024, 2048)
 ROUNDS = 5
@@ -33,7 +34,7 @@ COUNTED = "() => (cancelAnimationFrame(window.counting), window.frames_at)"
 
 
 def painting(_: Path) -> Iterator[Figure]:
-    """Milliseconds from asking for a painted mask to its key, by size; and frames of strokes at the largest."""
+    """From asking for a painted mask to its key, by size; and frames of strokes at the largest."""
     shelf = Shelf()
     with served(shelf) as address, sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=str(find_browser()), args=CHROMIUM)
@@ -44,7 +45,8 @@ def painting(_: Path) -> Iterator[Figure]:
         for side in SIDES:
             easel.give(side, side)
             times = [_send(page, easel) for _ in range(ROUNDS + 1)][1:]
-            detail = f"{min(times):.0f}-{max(times):.0f} ms, {len(list(shelf.files.values())[-1]) / 1024:.0f} KB"
+            size = len(list(shelf.files.values())[-1]) / 1024
+            detail = f"{min(times):.0f}-{max(times):.0f} ms, {size:.0f} KB"
             yield Figure(f"sending a mask of {side} x {side}", statistics.median(times), 1500, " ms", detail)
         yield _strokes(page, easel)
         chromium.close()
@@ -69,10 +71,10 @@ def _strokes(page: Page, easel: Easel) -> Figure:
     page.evaluate(COUNT)
     for turn in range(240):
         way = reach * abs((turn % 48) / 24 - 1)
-        page.mouse.move(middle[0] + way * (1 if turn % 2 else -1) * 0.2 + turn % 48, middle[1] + way - reach / 2)
+        page.mouse.move(middle[0] + way - reach / 2, middle[1] + reach * ((turn % 30) / 30 - 0.5))
     at = page.evaluate(COUNTED)
     page.mouse.up()
-    gaps = [after - before for before, after in zip(at, at[1:])]
+    gaps = [after - before for before, after in itertools.pairwise(at)]
     slow = sorted(gaps)[int(len(gaps) * 0.95)]
     detail = f"{1000 / statistics.mean(gaps):.0f} frames/s, 95% within {slow:.0f} ms, brush {easel.size()} px"
     return Figure("a frame of a stroke at 2048 x 2048", statistics.mean(gaps), 33.3, " ms", detail)
