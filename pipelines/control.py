@@ -46,13 +46,13 @@ __all__ = [
 
 SUITS: Mapping[str, tuple[str, ...]] = {
     "canny": ("canny",),
+    "softedge": ("softedge_hed", "softedge_pidinet", "teed"),
     "edge": ("canny",),
     "pose": ("openpose", "openpose_full", "dwpose"),
     "depth": ("depth_midas", "depth_leres", "depth_zoe"),
     "anime": ("lineart_anime",),
     "lineart": ("lineart", "lineart_coarse", "lineart_standard"),
     "line": ("lineart", "anyline", "teed", "lineart_standard"),
-    "softedge": ("softedge_hed", "softedge_pidinet", "teed"),
     "hed": ("softedge_hed", "softedge_pidinet", "teed"),
     "sketch": ("scribble_pidinet", "scribble_hed"),
     "scribble": ("scribble_hed", "scribble_pidinet"),

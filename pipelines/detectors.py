@@ -255,7 +255,12 @@ def _run(detector: Any, pixels: np.ndarray, row: Preprocessor) -> np.ndarray:
     import numpy as np
 
     side = min(pixels.shape[:2])
-    asked = {"detect_resolution": side, "image_resolution": side, "output_type": "np", **row.options}
+    asked = {
+        "detect_resolution": min(side, row.largest),
+        "image_resolution": side,
+        "output_type": "np",
+        **row.options,
+    }
     taken = inspect.signature(type(detector).__call__).parameters
     made = detector(pixels, **{name: value for name, value in asked.items() if name in taken})
     return np.asarray(made)
@@ -267,19 +272,30 @@ def _run_openpose(detector: Any, pixels: np.ndarray, row: Preprocessor) -> np.nd
 
     if not row.options:
         return poses.draw_poses(_bodies(detector, pixels), pixels.shape[1], pixels.shape[0])
-    found = detector.detect_poses(pixels, **row.options)
+    found = detector.detect_poses(_small(pixels, row.largest), **row.options)
     drawn: np.ndarray = draw_poses(found, *pixels.shape[:2])
     return drawn
 
 
 def _bodies(detector: Any, pixels: np.ndarray) -> list[Pose]:
-    """People of two joints or more, the surest first."""
-    found = sorted(detector.detect_poses(pixels), key=lambda person: -person.body.total_score)
+    """People of two joints or more in shares of the picture, the surest first."""
+    seen = detector.detect_poses(_small(pixels, PREPROCESSORS["openpose"].largest))
+    found = sorted(seen, key=lambda person: -person.body.total_score)
     people = [
         tuple(None if joint is None else (float(joint.x), float(joint.y)) for joint in person.body.keypoints)
         for person in found
     ]
     return [person for person in people if sum(joint is not None for joint in person) >= 2]
+
+
+def _small(pixels: np.ndarray, largest: int) -> np.ndarray:
+    """`pixels` with a short side of `largest` at most: OpenPose holds 57 heat maps of the picture's size."""
+    import cv2
+
+    scale = largest / min(pixels.shape[:2])
+    if scale >= 1:
+        return pixels
+    return cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
 def _run_sam(detector: Any, pixels: np.ndarray, row: Preprocessor) -> np.ndarray:

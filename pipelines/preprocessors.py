@@ -48,7 +48,8 @@ class Preprocessor:
 
     title, hint, group: for people. sort: of map, "" where it is none that a union knows. detector: class in
     controlnet_aux, "" where none is needed. weights: its files, the first the main one. options: arguments of
-    its call. packages: what must be importable besides.
+    its call. packages: what must be importable besides. largest: the short side in pixels up to which it
+    looks at a picture itself; a larger one is made smaller, since attention and heat maps would not fit.
     """
 
     key: str
@@ -60,6 +61,7 @@ class Preprocessor:
     weights: tuple[Weights, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     packages: tuple[str, ...] = ()
+    largest: int = 2048
 
     @property
     def size(self) -> int:
@@ -129,12 +131,13 @@ _ROWS = (
         "PidiNetDetector", _PIDINET, _SCRIBBLE,
     ),
     Preprocessor(
-        "openpose", "Pose", "Bodies as skeletons.", "People", "pose", "OpenposeDetector", (_BODY,)
+        "openpose", "Pose", "Bodies as skeletons.", "People", "pose", "OpenposeDetector", (_BODY,),
+        largest=768,
     ),
     Preprocessor(
         "openpose_full", "Pose with hands and face", "Skeletons, fingers and faces.", "People", "pose",
         "OpenposeDetector", (_BODY, Weights("hand_pose_model.pth", 147), Weights("facenet.pth", 154)),
-        {"include_hand": True, "include_face": True},
+        {"include_hand": True, "include_face": True}, largest=768,
     ),
     Preprocessor(
         "dwpose", "Pose (DWPose)", "Skeletons, fingers and faces, surer.", "People", "pose", "DWposeDetector",
@@ -155,11 +158,11 @@ _ROWS = (
     ),
     Preprocessor(
         "depth_midas", "Depth (MiDaS)", "Near is bright.", "Space", "depth", "MidasDetector",
-        (Weights("dpt_hybrid-midas-501f0c75.pt", 493),), packages=("timm",),
+        (Weights("dpt_hybrid-midas-501f0c75.pt", 493),), packages=("timm",), largest=1024,
     ),
     Preprocessor(
         "depth_leres", "Depth (LeReS)", "More detail far away.", "Space", "depth", "LeresDetector",
-        (Weights("res101.pth", 531),),
+        (Weights("res101.pth", 531),), largest=1024,
     ),
     Preprocessor(
         "depth_zoe", "Depth (ZoeDepth)", "Depth true to scale.", "Space", "depth", "ZoeDetector",
@@ -167,7 +170,7 @@ _ROWS = (
     ),
     Preprocessor(
         "normal_bae", "Normals (BAE)", "Which way surfaces face.", "Space", "normal", "NormalBaeDetector",
-        (Weights("scannet.pt", 291),), packages=("timm",),
+        (Weights("scannet.pt", 291),), largest=1024,
     ),
     Preprocessor(
         "segment_sam", "Segments (SAM)", "Parts in colours of their own.", "Space", "segments", "SamDetector",

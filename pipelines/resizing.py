@@ -31,7 +31,7 @@ def resized(image: Image, width: int, height: int, mode: str, *, drawn: bool = F
         return image
     if mode == "resize and fill":
         return _filled(image, width, height, drawn)
-    box = (0.0, 0.0, *map(float, image.size)) if mode == "just resize" else _middle(image, width, height)
+    box = _whole(image) if mode == "just resize" else _middle(image, width, height)
     return _scaled(image, width, height, drawn, box)
 
 
@@ -59,6 +59,10 @@ def _middle(image: Image, width: int, height: int) -> tuple[float, float, float,
     return left, top, left + across, top + down
 
 
+def _whole(image: Image) -> tuple[float, float, float, float]:
+    return 0.0, 0.0, float(image.width), float(image.height)
+
+
 def _filled(image: Image, width: int, height: int, drawn: bool) -> Image:
     import numpy as np
     from PIL import Image as images
@@ -66,7 +70,7 @@ def _filled(image: Image, width: int, height: int, drawn: bool) -> Image:
     scale = min(width / image.width, height / image.height)
     across = min(width, max(1, round(image.width * scale)))
     down = min(height, max(1, round(image.height * scale)))
-    pixels = np.asarray(_scaled(image, across, down, drawn, (0.0, 0.0, *map(float, image.size))))
+    pixels = np.asarray(_scaled(image, across, down, drawn, _whole(image)))
     left, top = (width - across) // 2, (height - down) // 2
     border = [(top, height - down - top), (left, width - across - left)] + [(0, 0)] * (pixels.ndim - 2)
     return images.fromarray(np.pad(pixels, border, mode="edge"))

@@ -16,6 +16,7 @@ from pipelines.control import NO_PIPELINE, ControlLibrary, ControlSpec, control_
 from pipelines.control_files import Sizes, read_header, residual_widths, sizes_of
 from pipelines.control_networks import OCCURRENCE, own
 from pipelines.models import ASSETS, ModelLibrary
+from pipelines.preprocessors import PREPROCESSORS
 from pipelines.request import ControlUnit, GenerationRequest, InvalidRequest
 from tests.support import tiny
 from tests.support.led import call, picture, unit
@@ -314,6 +315,19 @@ def test_a_view_shares_every_component(
         assert pipe.vae.encoder is base.vae.encoder
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_flux_takes_unions_beside_plain_ones(
+    task: str, bases: dict[str, Any], loaded: dict[str, Any], library: ControlLibrary
+) -> None:
+    keys = ("flux-canny", "flux-union")
+    pipe = view(bases["flux"], task, [loaded[key] for key in keys])
+    pipe.set_progress_bar_config(disable=True)
+    units, maps = [unit(), unit(preprocessor="depth_midas")], [picture(1), picture(2)]
+    extra = control_kwargs(pipe, units, maps, [library.find(key) for key in keys])
+    assert extra["control_mode"] == [None, 2]
+    assert np.isfinite(pipe(**call(task, "flux"), **extra).images).all()
+
+
 def test_an_inpainting_checkpoint_is_led_too(folder: Path, loaded: dict[str, Any]) -> None:
     from diffusers import DiffusionPipeline
 
@@ -352,6 +366,28 @@ def test_the_library_lists_what_there_is(library: ControlLibrary) -> None:
     assert library.find("sd-canny").suits == ("canny",)
     assert library.find("sd-pose").suits[0] == "openpose"
     assert library.find("sdxl-union").suits == () and library.find("sdxl-union").title == "Sdxl union"
+
+
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [
+        ("control_v11p_sd15_canny", "canny"),
+        ("storybook-edge", "canny"),
+        ("control_v11p_sd15_softedge", "softedge_hed"),
+        ("controlnet-openpose-sdxl-1.0", "openpose"),
+        ("control_v11p_sd15s2_lineart_anime", "lineart_anime"),
+        ("control_v11f1p_sd15_depth", "depth_midas"),
+        ("control_v11p_sd15_normalbae", "normal_bae"),
+        ("MistoLine", "lineart"),
+        ("control_v11f1e_sd15_tile", "none"),
+        ("controlnet-union-sdxl-1.0", None),
+        ("something", None),
+    ],
+)
+def test_names_tell_which_maps_suit(name: str, first: str | None) -> None:
+    found = control.suited(name)
+    assert (found[0] if found else None) == first
+    assert set(found) <= set(PREPROCESSORS)
 
 
 def test_networks_are_found_where_people_put_them(folder: Path, tmp_path: Path) -> None:
@@ -394,9 +430,24 @@ def test_the_embedded_ones_come_first_and_fit_the_embedded_model_only(
 
 @pytest.mark.parametrize("path", sorted((ASSETS / "controlnets").glob("*")), ids=lambda path: path.name)
 def test_embedded_networks_fit_the_embedded_model(path: Path, models: ModelLibrary) -> None:
-    library = ControlLibrary([])
-    control.matches(library.find(path.name), models.find("starter"), library)
-    assert library.find(path.name).suits
+    import torch
+    from diffusers import DiffusionPipeline
+
+    library, starter = ControlLibrary([]), models.find("starter")
+    spec = library.find(path.name)
+    control.matches(spec, starter, library)
+    assert spec.suits
+    base = DiffusionPipeline.from_pretrained(starter.folder, dtype=torch.float32, local_files_only=True)
+    base.set_progress_bar_config(disable=True)
+    network = control.load(spec, base, torch.float32, "cpu")
+    pipe = view(base, "text2image", [network], type(base.scheduler).from_config(base.scheduler.config))
+    pipe.set_progress_bar_config(disable=True)
+    led = [
+        pipe(**call("text2image", "sd"), **control_kwargs(pipe, [unit()], [picture(seed)], [spec])).images
+        for seed in (1, 1, 2)
+    ]
+    np.testing.assert_array_equal(led[0], led[1])
+    assert led[0].shape == (1, 64, 64, 3) and not np.array_equal(led[1], led[2])
 
 
 def test_a_network_that_is_not_there_is_named_with_those_that_are(library: ControlLibrary) -> None:

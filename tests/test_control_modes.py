@@ -148,6 +148,22 @@ def test_adapters_have_modes_too(mode: str, bases: Fixtures, loaded: Fixtures) -
     assert not np.array_equal(plain, paint(bases["sd-adapted"], ["sd-adapter"], loaded, [mode]))
 
 
+def test_pooled_networks_are_in_guess_mode_already(bases: Fixtures) -> None:
+    """Shuffle ControlNets pool their residuals, and the pipelines then run them on half the batch."""
+    from diffusers import ControlNetModel
+
+    network = tiny.sd_controlnet()
+    pooled = ControlNetModel(**{**_arguments(network), "global_pool_conditions": True}).eval()
+    pooled.load_state_dict(network.state_dict())
+    seen = [paint(bases["sd"], ["sd-shuffle"], {"sd-shuffle": pooled}, [mode]) for mode in MODES]
+    np.testing.assert_array_equal(seen[0], seen[2])
+    assert not np.array_equal(seen[0], seen[1])
+
+
+def _arguments(network: Any) -> dict[str, Any]:
+    return {name: value for name, value in network.config.items() if not name.startswith("_")}
+
+
 def test_hooks_go_when_a_run_fails(loaded: Fixtures) -> None:
     network = loaded["sd-canny"]
     units: list[ControlUnit] = [unit(control_mode="prompt")]

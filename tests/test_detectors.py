@@ -267,6 +267,69 @@ def test_detectors_load_real_files_and_answer_at_the_size(key: str, annotators: 
     assert found.mode == "RGB" and found.size == (136, 72)
 
 
+LARGE = ["lineart_anime", "normal_bae", "depth_midas", "depth_leres"]
+
+
+def large_weights(key: str) -> Any:
+    """What the file of a preprocessor with hundreds of megabytes of weights holds."""
+    from functools import partial
+    from types import SimpleNamespace
+
+    import torch
+
+    torch.manual_seed(0)
+    if key == "lineart_anime":
+        from controlnet_aux.lineart_anime import UnetGenerator
+
+        norm = partial(torch.nn.InstanceNorm2d, affine=False, track_running_stats=False)
+        return UnetGenerator(3, 1, 8, 64, norm_layer=norm, use_dropout=False).state_dict()
+    if key == "normal_bae":
+        from controlnet_aux.normalbae import NNET
+
+        told = {"mode": "client", "architecture": "BN", "pretrained": "scannet"}
+        return {"model": NNET(SimpleNamespace(**told, sampling_ratio=0.4, importance_ratio=0.7)).state_dict()}
+    if key == "depth_midas":
+        from controlnet_aux.midas.api import DPTDepthModel
+
+        return DPTDepthModel(path=None, backbone="vitb_rn50_384", non_negative=True).state_dict()
+    from controlnet_aux.leres import RelDepthModel
+
+    state = RelDepthModel(backbone="resnext101").state_dict()
+    return {"depth_model": {f"module.{name}": tensor for name, tensor in state.items()}}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", LARGE)
+def test_large_detectors_load_real_files_too(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr("sys.argv", ["darkroom", "--port", "1"])  # which LeReS' own loader would parse
+    path = tmp_path / "annotators" / PREPROCESSORS[key].weights[0].name
+    path.parent.mkdir()
+    torch.save(large_weights(key), path)
+    found = Detectors([tmp_path], Plan()).map(key, scene(136, 72))
+    path.unlink()
+    assert found.mode == "RGB" and found.size == (136, 72)
+
+
+def test_people_in_large_pictures_are_looked_for_in_small_ones(
+    annotators: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+
+    def people(self: Any, pixels: np.ndarray, **options: bool) -> list[Any]:
+        sizes.append(pixels.shape)
+        return []
+
+    monkeypatch.setattr("controlnet_aux.OpenposeDetector.detect_poses", people)
+    detectors = Detectors([annotators], Plan())
+    assert detectors.detect_pose(Image.new("RGB", (3000, 1536))) == ()
+    assert detectors.map("openpose_full", Image.new("RGB", (1536, 1536))).size == (1536, 1536)
+    assert sizes == [(768, 1500, 3), (768, 768, 3)]
+
+
 def test_the_last_two_detectors_stay_and_share_weights(annotators: Path) -> None:
     detectors, image = Detectors([annotators], Plan()), scene(64, 64)
     detectors.map("softedge_hed", image)
