@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.control_adapters import AdapterHook, adapter_state
 from pipelines.control_files import HUB, Sort, bare_names, misfit, sizes_of_config, sizes_of_denoiser
 from pipelines.preprocessors import PREPROCESSORS
 from pipelines.request import InvalidRequest
@@ -152,7 +152,7 @@ def _from_file(spec: ControlSpec, path: Path, pipe: Any) -> Any:
     state = {names[name]: tensor for name, tensor in state.items()}
     cls = getattr(diffusers, _MODELS[spec.family, spec.sort])
     if spec.sort == "adapter":
-        state, config = _adapter_state(state, spec)
+        state, config = adapter_state(state, spec)
     elif spec.family in ("SD3", "Flux"):
         config = _transformer_config(state, pipe.transformer, cls)
     else:
@@ -231,35 +231,6 @@ def _taken(config: Mapping[str, Any], cls: Any) -> dict[str, Any]:
 
 def _count(state: Mapping[str, Any], prefix: str) -> int:
     return len({name.split(".")[1] for name in state if name.startswith(f"{prefix}.")})
-
-
-def _adapter_state(state: Mapping[str, Any], spec: ControlSpec) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Weights and arguments of a T2I-Adapter in diffusers' layout or its authors' (TencentARC), in which the
-    blocks are counted through: two to a feature."""
-    assert spec.sizes is not None
-    across = 16 if spec.family == "SDXL" else 8
-    config = {
-        "in_channels": state["conv_in.weight"].shape[1] // across**2,
-        "channels": list(spec.sizes.widths),
-        "num_res_blocks": 2,
-        "downscale_factor": across,
-        "adapter_type": "full_adapter_xl" if spec.family == "SDXL" else "full_adapter",
-    }
-    if any(".resnets." in name for name in state):
-        config["num_res_blocks"] = len(
-            {name.split(".")[3] for name in state if name.startswith("body.0.res")}
-        )
-        return {f"adapter.{name}": tensor for name, tensor in state.items()}, config
-    moved = {}
-    for name, tensor in state.items():
-        part, _, rest = name.removeprefix("body.").partition(".")
-        if not name.startswith("body."):
-            moved[f"adapter.{name}"] = tensor
-        elif rest.startswith("in_conv"):
-            moved[f"adapter.body.{int(part) // 2}.{rest}"] = tensor
-        else:
-            moved[f"adapter.body.{int(part) // 2}.resnets.{int(part) % 2}.{rest}"] = tensor
-    return moved, config
 
 
 # --------------------------------------------------------------------------------- views and their arguments
@@ -384,74 +355,3 @@ def union_mode(unit: ControlUnit, family: str) -> int | None:
     of a ready map. None for a sort they do not know."""
     drawn = bool(unit.pose) and not unit.map_image
     return PREPROCESSORS["openpose" if drawn else unit.preprocessor].union_mode(family)
-
-
-class AdapterHook:
-    """Hands the features of T2I-Adapters (Mou et al., 2023) to a UNet, call by call.
-
-    The features depend on the map alone and are made once. Windows count like diffusers' ControlNet
-    pipelines: step i of n is led where start <= i / n and (i + 1) / n <= end.
-    """
-
-    SOFT = (0.25, 0.62, 0.825, 1.0)
-    """Weights of the features where the prompt is more important (the webui's ControlNet extension)."""
-
-    def __init__(self, adapters: Sequence[Any]):
-        self.adapters = list(adapters)
-        self.pipe: Any = None
-        self.led: list[tuple[Any, list[Any]]] = []
-        self.calls = 0
-
-    @classmethod
-    def attached(cls, unet: Any, adapters: Sequence[Any]) -> Any:
-        """A second handle of `unet`, same weights, whose calls this hook precedes."""
-        handle = copy.copy(unet)
-        for hooks in ("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs"):
-            handle.__dict__[hooks] = OrderedDict(getattr(unet, hooks))
-        hook = cls(adapters)
-        handle.register_forward_pre_hook(hook, with_kwargs=True)
-        handle.__dict__["darkroom_adapters"] = hook
-        return handle
-
-    @staticmethod
-    def of(pipe: Any) -> AdapterHook:
-        """The hook of a view that was made with adapters."""
-        found = pipe.unet.__dict__["darkroom_adapters"]
-        assert isinstance(found, AdapterHook)
-        return found
-
-    def arm(self, pipe: Any, rows: Sequence[tuple[ControlUnit, Image]]) -> None:
-        """Computes the features of each unit's map, for the next run of `pipe`."""
-        import numpy as np
-        import torch
-
-        self.pipe, self.led, self.calls = pipe, [], 0
-        for adapter, (unit, image) in zip(self.adapters, rows):
-            gray = adapter.config.in_channels == 1
-            pixels = np.asarray(image.convert("L" if gray else "RGB"), np.float32) / 255
-            batch = torch.from_numpy(pixels.reshape(1, image.height, image.width, -1).transpose(0, 3, 1, 2))
-            with torch.no_grad():
-                features = adapter(batch.to(adapter.device, adapter.dtype))
-            if unit.control_mode != "balanced":
-                soft = (*self.SOFT[-len(features) :],) if len(features) <= 4 else (1.0,) * len(features)
-                features = [feature * weight for feature, weight in zip(features, soft)]
-            self.led.append((unit, [one * unit.controlnet_conditioning_scale for one in features]))
-
-    def __call__(self, unet: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """forward_pre_hook: adds the sum of the features that count in this step."""
-        import torch
-
-        sample = args[0] if args else kwargs["sample"]
-        total, now = self.pipe.num_timesteps, self.calls
-        self.calls += 1
-        summed: list[Any] = []
-        for unit, features in self.led:
-            if now / total < unit.control_guidance_start or (now + 1) / total > unit.control_guidance_end:
-                continue
-            led = [torch.cat([feature] * (len(sample) // len(feature))) for feature in features]
-            if unit.control_mode == "control" and len(sample) > 1:
-                led = [torch.cat([one[: len(one) // 2] * 0, one[len(one) // 2 :]]) for one in led]
-            summed = [a + b for a, b in zip(summed, led)] if summed else led
-        if not summed:
-            return args, kwargs
-        return args, kwargs | {"down_intrablock_additional_residuals": summed}
