@@ -18,7 +18,7 @@ import pytest
 from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, Locator, expect, sync_playwright
 
-from tests.support.easel import CHROMIUM, FRAMES, Easel, Point, Shelf, picture, served
+from tests.support.easel import CHROMIUM, FRAMES, Easel, Point, Shelf, picture, served, tell
 
 pytestmark = pytest.mark.browser
 
@@ -461,23 +461,27 @@ def test_the_program_is_told_when_the_hand_rests_and_can_wait_for_it(visit: Open
         assert easel.value() == waited[0]
 
 
-def test_strokes_zoom_and_undo_outlive_another_tab(visit: Open) -> None:
+def test_strokes_zoom_and_undo_outlive_their_place_in_the_page(visit: Open) -> None:
     with visit() as easel:
         page = easel.page
         key = easel.give(512, 512)
         easel.drag((0.2, 0.3), (0.7, 0.6))
         first = easel.mask()
         easel.drag((0.2, 0.8), (0.7, 0.8))
-        page.get_by_role("tab", name="sketch").click()  # at once: the second stroke is not sent yet
-        expect(page.locator("#sketch .painter")).to_be_visible()
-        page.get_by_role("tab", name="mask").click()
+        page.click("#hide")  # at once: the second stroke may not have been sent yet
+        expect(easel.root).to_have_count(0)
+        page.click("#show")
         expect(easel.root).to_be_visible()
         both = easel.mask()
         assert (both[first > 127] > 127).all()
-        assert both.sum() > first.sum()
+        assert both.sum() > 1.5 * first.sum()
         assert easel.value()["image"] == key
         easel.tool("undo")
         assert np.array_equal(easel.mask(), first)
+        page.wait_for_function(FRAMES)
+        points = easel.drag((0.2, 0.9), (0.7, 0.9))  # and it is painted on as before
+        assert alike(easel.mask(), (first > 127) | swept(points, easel.size() / 2, 512, 512)) >= 0.98
+        assert easel.told(f"value.mask === '{easel.value()['mask']}'")["image"] == key
 
 
 EMBEDDED = """async (shown) => {
@@ -559,7 +563,9 @@ def test_the_keys_alone_choose_move_and_paint(visit: Open) -> None:
         page.keyboard.press("{")
         expect(said).to_have_text("Hardness 90%")
         page.keyboard.press("}")
+        page.wait_for_function(FRAMES)
         size = easel.size()
+        assert size == 32
         page.keyboard.press("ArrowRight")
         page.keyboard.press("Shift+ArrowDown")
         expect(said).to_have_text(f"{256 + size}, 257")
@@ -662,6 +668,51 @@ def test_large_fills_the_window_and_escape_leaves_without_stopping_a_run(visit: 
         easel.page.keyboard.press("Escape")
         easel.page.wait_for_function(FRAMES)
         assert stopped == ["stop"]  # now it is the page's again
+
+
+def test_a_picture_sent_to_a_painter_that_was_never_open_waits_there(visit: Open) -> None:
+    with visit() as easel:
+        image = easel.shelf.put(picture(320, 200))
+        tell(easel.page, "give", {"to": "map", "image": image})
+        easel.page.get_by_role("tab", name="map").click()
+        expect(easel.page.locator("#map .painter .foot")).to_contain_text("320 × 200")
+        easel.page.get_by_role("tab", name="mask").click()
+        expect(easel.root.locator(".teach")).to_be_visible()
+
+
+SHOWN = """([x, y]) => {
+    const canvas = document.querySelector('#mask .front');
+    const box = canvas.getBoundingClientRect();
+    const unit = canvas.width / box.width;
+    return canvas.getContext('2d').getImageData((x - box.x) * unit, (y - box.y) * unit, 1, 1).data[3];
+}"""
+
+
+def test_the_blur_of_the_mask_is_shown_but_not_sent(visit: Open) -> None:
+    with visit() as easel:
+        easel.give(512, 512)
+        easel.hard()
+        easel.drag((0.3, 0.5), (0.7, 0.5))
+        mask = easel.mask()
+        beyond = easel.place(0.5, 0.5 + (easel.size() / 2 + 6) / 512)
+        assert easel.page.evaluate(SHOWN, beyond) == 0
+        tell(easel.page, "soft", {"to": "mask", "pixels": 8})
+        easel.page.wait_for_function(f"(place) => ({SHOWN})(place) > 20", arg=beyond)
+        assert np.array_equal(easel.mask(), mask)
+        tell(easel.page, "soft", {"to": "mask", "pixels": 0})
+        easel.page.wait_for_function(f"(place) => ({SHOWN})(place) === 0", arg=beyond)
+
+
+def test_a_picture_that_comes_smaller_than_it_is_counts_as_large_as_it_is(visit: Open) -> None:
+    with visit() as easel:
+        image = {**easel.shelf.put(picture(256, 192)), "width": 1024, "height": 768}
+        tell(easel.page, "give", {"to": "mask", "image": image})
+        expect(easel.root.locator(".foot")).to_contain_text("1024 × 768")
+        easel.width, easel.height = 1024, 768
+        easel.page.wait_for_function(FRAMES)
+        easel.hard()
+        points = easel.drag((0.2, 0.3), (0.8, 0.6))
+        assert alike(easel.mask(), swept(points, easel.size() / 2, 1024, 768)) >= 0.99
 
 
 FILES = """async ([kind, bytes]) => {

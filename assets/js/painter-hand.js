@@ -32,7 +32,7 @@ export class Hand {
     listen('contextmenu', (event) => event.preventDefault());
     listen('auxclick', (event) => event.preventDefault());
     listen('mousedown', (event) => event.button === 1 && event.preventDefault());
-    listen('blur', () => this.unkey());
+    listen('blur', () => (this.unkey(), this.let()));
   }
 
   get tool() {
@@ -45,6 +45,7 @@ export class Hand {
     if (event.target.closest('.handle') || !this.painter.picture) return;
     const { view, painter } = this;
     this.unkey();
+    view.easel.classList.add('by-hand');
     if (event.pointerType === 'touch') {
       event.preventDefault();
       view.easel.focus({ preventScroll: true }); // a mouse does so itself
@@ -153,6 +154,12 @@ export class Hand {
     this.last = end;
   }
 
+  /** The space bar counts as let go. */
+  let() {
+    this.space = null;
+    this.view.easel.classList.remove('grabs');
+  }
+
   // Points
 
   /** A point of a stroke: where, and how wide the brush is under this pressure. */
@@ -251,7 +258,9 @@ export class Hand {
 
   /** Whether the key was one of the painter's. */
   key(event) {
-    return heardKey(this, event);
+    const heard = heardKey(this, event);
+    if (heard) this.view.easel.classList.remove('by-hand'); // who uses keys wants to see where they go
+    return heard;
   }
 
   step(dx, dy, fine) {

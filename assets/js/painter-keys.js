@@ -44,8 +44,7 @@ export function heardKey(hand, event) {
 export function heardKeyUp(hand, event) {
   if (event.key !== ' ' || !hand.space) return;
   const dragged = hand.space === 'dragged';
-  hand.space = null;
-  hand.view.easel.classList.remove('grabs');
+  hand.let();
   if (!dragged && event.target === hand.view.easel) hand.stamp(event.shiftKey);
   hand.outline();
 }

@@ -330,7 +330,7 @@ export class Painter {
   /** The brush a step larger or smaller: a tenth, and at least a pixel. */
   resize(direction) {
     const { size } = this.kit;
-    this.set({ size: size + direction * Math.max(1, Math.round(size / 10)) }, 'size');
+    this.set({ size: size + direction * Math.max(1, Math.floor(size / 10)) }, 'size');
   }
 
   /** Shows the mask as it is when its edge is blurred by that many pixels. */

@@ -59,11 +59,17 @@ class Shelf:
 def served(shelf: Shelf) -> Iterator[str]:
     """The address of a page with a painter of each kind, each on its own tab, and what they told below."""
     with gr.Blocks() as blocks:
+        parts = {}
         told = gr.Textbox(elem_id="told", label="told", render=False)
         for mode, extendable in (("mask", True), ("sketch", False), ("map", False)):
             with gr.Tab(mode):
                 part = painter(shelf.keep, mode, mode, extendable)  # type: ignore[arg-type]
+                parts[mode] = part
                 part.painted(json.dumps, part, told)
+        for word, there in (("hide", False), ("show", True)):  # out of the page and into it again
+            gr.Button(word, elem_id=word).click(
+                lambda there=there: gr.update(visible=there), None, parts["mask"]
+            )
         told.render()  # below: it grows, and nothing may move under the mouse
     app = FastAPI()
     app.add_middleware(web.Frame)

@@ -30,18 +30,22 @@ def painter(
     {"key", "width", "height", "url"} or None, "mask": {"key", "url"} or None, "extend"}, with perhaps
     "soft", the pixels by which the form blurs the mask.
     """
-    kept = keep
-
-    def keep(asked: dict[str, Any]) -> dict[str, Any]:  # Gradio marks the function and calls it by its name
-        return kept(asked)
-
     return Scripted(
         value={"image": None, "mask": None, "extend": NO_BORDERS},
         elem_id=elem_id,
         elem_classes=["plain"],
-        server_functions=[keep],
+        server_functions=[_own(keep)],
         apply_default_css=False,
         mode=mode,
         extendable=extendable,
         **script("painter.js", "painted"),
     )
+
+
+def _own(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """A function of its own for each painter: Gradio marks it, which no method bears, and goes by its name."""
+
+    def keep(asked: dict[str, Any]) -> dict[str, Any]:
+        return answer(asked)
+
+    return keep
