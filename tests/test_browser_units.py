@@ -272,11 +272,13 @@ def visit(browser: Browser, served_bench: tuple[Bench, str]) -> Iterator[Open]:
     troubles: list[str] = []
 
     @contextmanager
-    def open_page(width: int = 1000, height: int = 1000, **options: Any) -> Iterator[Page]:
+    def open_page(width: int = 1000, height: int = 1000, without: str = "", **options: Any) -> Iterator[Page]:
         context = browser.new_context(viewport={"width": width, "height": height}, **options)
         page = context.new_page()
         page.set_default_timeout(20_000)
         page.on("pageerror", lambda error: troubles.append(str(error)))
+        if without:
+            page.route(f"**/{without}", lambda route: route.abort())
         page.goto(served_bench[1])
         page.wait_for_selector(".units-add")
         try:
@@ -350,6 +352,15 @@ def tell_problem(page: Page, sentence: str) -> None:
     )
 
 
+def give(page: Page, image: dict[str, Any] | None) -> None:
+    """Another part of the page hands a picture on."""
+    page.evaluate(
+        "image => document.dispatchEvent("
+        "new CustomEvent('darkroom:give', { detail: { to: 'ask-controls', image } }))",
+        image,
+    )
+
+
 def parsed(units: list[dict[str, Any]]) -> tuple[ControlUnit, ...]:
     return GenerationRequest.parse({"prompt": "a house", "controls": units}).controls
 
@@ -378,7 +389,7 @@ def test_what_is_set_is_what_reaches_the_server(visit: Open, bench: Bench) -> No
             resize_mode="resize and fill",
             control_mode="control",
         )
-        expect(card.locator(".unit-head")).to_contain_text("weight 1.35 · 20% to 65% · on")
+        expect(card.locator(".unit-head")).to_contain_text("weight 1.35 · 20–65% · on")
         page.wait_for_function("window.told?.[0].low_threshold === 40")  # told when the hand rests
 
 
@@ -472,6 +483,11 @@ def test_there_are_four_units_and_no_fifth(visit: Open, bench: Bench) -> None:
         expect(problem).to_contain_text("Nothing is shown to it: give it a picture")
         expect(page.locator(".unit-problem:visible, .problem:visible")).to_have_count(1)
         expect(page.locator(".unit.wrong")).to_have_count(1)
+        page.click(".unit.open .unit-head")  # none is open: a picture that is given goes to the last
+        give(page, bench.picture(next(iter(bench.pictures))))
+        expect(page.locator(".unit:nth-child(4) .unit-drop img")).to_be_visible()
+        assert len(parsed(submitted(page, bench))) == MOST_CONTROLS
+        expect(page.locator(".unit.wrong")).to_have_count(0)
 
 
 def test_a_unit_that_is_off_is_not_sent_and_problems_count_only_those_that_are(
@@ -627,16 +643,40 @@ def test_a_picture_is_chosen_pasted_and_given(visit: Open, bench: Bench, house: 
         expect(page.locator(".unit-drop img")).to_have_attribute("src", f"pictures/{bring}")
         assert submitted(page, bench)[0]["image"] == bring
         given = bench.picture(bench.put(green))
-        page.evaluate(
-            "image => document.dispatchEvent("
-            "new CustomEvent('darkroom:give', { detail: { to: 'ask-controls', image } }))",
-            given,
-        )
+        give(page, given)
         assert given
         expect(page.locator(".unit-drop img")).to_have_attribute("src", given["url"])
         assert submitted(page, bench)[0]["image"] == given["key"]
         page.click("[title='Remove the picture']")
         assert submitted(page, bench)[0]["image"] is None
+
+
+def test_a_dropped_picture_lands_where_it_is_dropped(visit: Open, bench: Bench) -> None:
+    drop = """([data, place]) => {
+        const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+        const dataTransfer = new DataTransfer();
+        dataTransfer.items.add(new File([bytes], 'dropped.png', { type: 'image/png' }));
+        const event = new DragEvent('drop', { dataTransfer, bubbles: true, cancelable: true });
+        document.querySelector(place).dispatchEvent(event);
+    }"""
+    keys = []
+    with visit(without="page.js") as page:  # which decides what of a drop is the page's
+        for colour, place in (
+            ((10, 20, 30), ".units-empty"),
+            ((40, 50, 60), ".unit-screen"),
+            ((70, 80, 90), ".unit-choose"),
+        ):
+            data = image_of(colour)
+            keys.append(hashlib.sha256(data).hexdigest()[:32])
+            page.evaluate(drop, [base64.b64encode(data).decode(), place])
+            page.wait_for_function(
+                "key => document.querySelector('.units-panel').innerHTML.includes(key)", arg=keys[-1]
+            )
+            (unit,) = parsed(submitted(page, bench))
+            if place == ".unit-screen":
+                assert (unit.image, unit.map_image) == (keys[0], keys[1])
+            else:
+                assert (unit.image, unit.map_image) == (keys[-1], None)
 
 
 def image_of(colour: tuple[int, int, int]) -> bytes:

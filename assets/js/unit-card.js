@@ -1,7 +1,7 @@
 // One control unit's card: what it follows, how strongly, when, and what to do with it. units.js holds the rest.
 
 import { el, icon, say } from './dom.js';
-import { between, choice, picks, slider, toggle } from './unit-fields.js';
+import { between, choice, picks, slider, span, toggle } from './unit-fields.js';
 import { figure } from './unit-figure.js';
 import * as pairs from './unit-pairs.js';
 import { Source } from './unit-picture.js';
@@ -186,7 +186,7 @@ export class Card {
     if (kind === 'pose') return unit.pose?.length > 1 ? `Pose of ${unit.pose.length}` : 'Pose';
     if (kind === 'edges') return 'Edges';
     const made = panel.value.preprocessors.find((one) => one.key === unit.preprocessor);
-    return unit.map_image || unit.preprocessor === 'none' ? 'Ready map' : (made?.title ?? unit.preprocessor);
+    return (unit.map_image && unit.by !== 'hand') || unit.preprocessor === 'none' ? 'Ready map' : (made?.title ?? unit.preprocessor);
   }
 
   showThumb() {
@@ -247,6 +247,6 @@ export class Card {
 
 function summary(unit) {
   const { control_guidance_start: from, control_guidance_end: to } = unit;
-  const when = from > 0 || to < 1 ? [`${Math.round(100 * from)}% to ${Math.round(100 * to)}%`] : [];
-  return [`weight ${Number(unit.controlnet_conditioning_scale).toFixed(2).replace(/\.?0+$/, '')}`, ...when, unit.on ? 'on' : 'off'].join(' · ');
+  const weight = Number(unit.controlnet_conditioning_scale.toFixed(2));
+  return [`weight ${weight}`, span(from, to), unit.on ? 'on' : 'off'].filter(Boolean).join(' · ');
 }

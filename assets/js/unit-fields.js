@@ -55,7 +55,7 @@ export function between(title, from, to, change) {
     rail.style.setProperty('--to', share(end, to));
     first.style.zIndex = start > (from.low + from.high) / 2 ? 2 : 1; // both at the right end: the lower one is on top
     const [a, b] = [percent(start), percent(end)];
-    say(words, start === from.low && end === to.high ? 'all steps' : `${a} to ${b}`);
+    say(words, span(start, end) || 'all steps');
     first.setAttribute('aria-valuetext', `from ${a} of the steps on`);
     last.setAttribute('aria-valuetext', `up to ${b} of the steps`);
   };
@@ -70,6 +70,13 @@ export function between(title, from, to, change) {
   const head = el('div.unit-line', {}, el('span', {}, title), words);
   const hints = tip(`${from.title}: ${from.hint} ${to.title}: ${to.hint}`, first, last);
   return { root: el('div.unit-field', { role: 'group', 'aria-label': title }, head, rail, hints), show };
+}
+
+/** A part of the run in few words; '' for all of it. */
+export function span(start, end) {
+  const [a, b] = [percent(start), percent(end)];
+  if (start <= 0) return end >= 1 ? '' : `up to ${b}`;
+  return end >= 1 ? `from ${a} on` : `${a.slice(0, -1)}–${b}`;
 }
 
 function percent(value) {
