@@ -43,7 +43,7 @@ def painter(
 
 
 def _own(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """A function of its own for each painter: Gradio marks it, which no method bears, and goes by its name."""
+    """A function that Gradio can mark, which no method bears, and that is called as it is named."""
 
     def keep(asked: dict[str, Any]) -> dict[str, Any]:
         return answer(asked)
