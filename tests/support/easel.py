@@ -65,7 +65,7 @@ def served(shelf: Shelf) -> Iterator[str]:
             with gr.Tab(mode):
                 part = painter(shelf.keep, mode, mode, extendable)  # type: ignore[arg-type]
                 parts[mode] = part
-                part.painted(json.dumps, part, told)
+                part.painted(json.dumps, part, told, trigger_mode="always_last")
         for word, there in (("hide", False), ("show", True)):  # out of the page and into it again
             gr.Button(word, elem_id=word).click(
                 lambda there=there: gr.update(visible=there), None, parts["mask"]

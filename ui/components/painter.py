@@ -22,6 +22,8 @@ def painter(
 ) -> Scripted:
     """The component; its event is `painted`: there are new keys or borders.
 
+    Listen with trigger_mode="always_last": by default Gradio drops what is told while a listener still runs.
+
     keep: turns {"path": a file that the page uploaded} into {"key", "width", "height", "url"} with perhaps
     "notes", or into {"problem": a sentence}. extendable: the borders of a mask's picture can be dragged.
 
