@@ -138,6 +138,14 @@ def test_lessons_show_the_map_of_their_own_picture(work):
     assert busy[edges[:-1]].mean() > 4 * busy.mean()
 
 
+def test_errors_count_more_beside_the_lines_of_a_map():
+    maps = torch.zeros(1, 3, 256, 256)
+    maps[0, 2, 100, 100] = 1  # in latent 12, 12
+    beside = control.beside_lines(maps)
+    assert beside.shape == (1, 1, 32, 32) and beside.sum() == 9
+    assert beside[0, 0, 11:14, 11:14].all()
+
+
 # The measures ------------------------------------------------------------------------------------------
 
 
