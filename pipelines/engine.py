@@ -45,7 +45,8 @@ class Engine(Protocol):
         """Ends a running job within one step. A job that is not running is left alone."""
 
     def call(self, name: str, *arguments: Any) -> Any:
-        """Answers a short question (`count_tokens`), also during a run. None while the engine is not up."""
+        """Answers a question (`count_tokens`, `control_map`, `detect_pose`), also during a run. None
+        while the engine is not up."""
 
     def close(self) -> None:
         """Lets go of everything; a job that runs is left within one step."""
@@ -77,12 +78,15 @@ class LocalEngine:
         from pipelines import devices
         from pipelines.manager import PipelineManager
         from pipelines.outputs import Outputs
+        from pipelines.pictures import PictureStore
 
         for library_logging in (diffusers_logging, transformers_logging):
             library_logging.disable_progress_bar()  # the page shows progress, the console what went wrong
         plan = devices.choose(self.settings.device, self.settings.dtype)
         library = ModelLibrary(self.settings.models)
-        manager = PipelineManager(library, plan, Outputs(self.settings.data / "outputs"))
+        store = PictureStore(self.settings.data / "inputs")
+        store.sweep()
+        manager = PipelineManager(library, plan, Outputs(self.settings.data / "outputs"), store)
         if any(spec.key == STARTER for spec in library.list()):
             tell(EngineState(False, "The engine is loading the first model.", plan.badge, plan.sentence))
             manager.load(STARTER)
@@ -92,7 +96,7 @@ class LocalEngine:
     def run(self, job_id: str, request: GenerationRequest, emit: Emit) -> None:
         if self._manager is None:
             return emit(Failed(self._fault or STARTING.message))
-        from pipelines.manager import Control, GenerationCancelled
+        from pipelines.run import Control, GenerationCancelled
 
         control = Control()
         with self._lock:
@@ -128,7 +132,12 @@ class LocalEngine:
     def call(self, name: str, *arguments: Any) -> Any:
         if self._manager is None:
             return None
-        return {"count_tokens": self._manager.count_tokens}[name](*arguments)
+        answers = {
+            "count_tokens": self._manager.count_tokens,
+            "control_map": self._manager.control_map_png,
+            "detect_pose": self._manager.detect_pose,
+        }
+        return answers[name](*arguments)
 
     def close(self) -> None:
         with self._lock:

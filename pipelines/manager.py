@@ -6,54 +6,39 @@ pictures of a job run one after the other, because batched kernels differ in the
 
 from __future__ import annotations
 
-import inspect
+import io
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines import prompts, schedulers
-from pipelines.events import Event, Finished, Loading, Picture, PictureDone, StepEvent
-from pipelines.preview import LatentToRGB, jpeg
-from pipelines.recorder import Recorder
+from pipelines import checks, control, prompts, repaint, schedulers
+from pipelines.control import ControlLibrary, ControlSpec
+from pipelines.control_modes import control_modes
+from pipelines.detectors import Detectors
+from pipelines.events import Finished, Loading, Picture, PictureDone
+from pipelines.metadata import UnreadablePicture
+from pipelines.pictures import PictureStore
+from pipelines.preview import LatentToRGB
+from pipelines.request import InvalidRequest
+from pipelines.resizing import resized
+from pipelines.run import Control, Emit, GenerationCancelled, PictureRun, Shown
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from PIL.Image import Image
 
     from pipelines.devices import DevicePlan
     from pipelines.models import ModelLibrary, ModelSpec
     from pipelines.outputs import Outputs
-    from pipelines.request import GenerationRequest
-
-Emit = Callable[[Event], None]
+    from pipelines.request import ControlUnit, GenerationRequest
 
 RESIDENT_MODELS = 2
 """How many base pipelines stay loaded; the least recently used one goes first."""
-
-
-class GenerationCancelled(Exception):
-    """Raised inside a run to leave it after the step that is running."""
-
-
-class Control:
-    """How the owner of a run steers it, from any thread."""
-
-    def __init__(self) -> None:
-        self._cancelled, self._kept = threading.Event(), threading.Event()
-
-    def stop(self, *, keep: bool) -> None:
-        """Ends the run within one step; with `keep` the picture as far as it has come is finished."""
-        (self._kept if keep else self._cancelled).set()
-
-    @property
-    def cancelled(self) -> bool:
-        return self._cancelled.is_set()
-
-    @property
-    def kept(self) -> bool:
-        return self._kept.is_set()
+RESIDENT_CONTROLS = 4
+"""The same for ControlNets: as many as one run may use."""
 
 
 class LoadedModel:
@@ -67,9 +52,12 @@ class LoadedModel:
 class PipelineManager:
     """Everything between a request and its pictures. One thread runs; any thread may count tokens."""
 
-    def __init__(self, library: ModelLibrary, plan: DevicePlan, outputs: Outputs):
-        self.library, self.plan, self.outputs = library, plan, outputs
+    def __init__(self, library: ModelLibrary, plan: DevicePlan, outputs: Outputs, store: PictureStore):
+        self.library, self.plan, self.outputs, self.store = library, plan, outputs, store
+        self.controls = ControlLibrary(library.folders, library.assets)
+        self.detectors = Detectors(library.folders, plan)
         self._loaded: OrderedDict[Path, LoadedModel] = OrderedDict()
+        self._networks: OrderedDict[tuple[str, Path], Any] = OrderedDict()
         self._tokenizers: dict[Path, Any] = {}
         self._tokenizer_lock = threading.Lock()
 
@@ -97,28 +85,44 @@ class PipelineManager:
         self._loaded[spec.folder] = LoadedModel(spec, pipeline, to_rgb, spec.short_hash())
         return self._loaded[spec.folder]
 
-    def pipeline_for(self, request: GenerationRequest, model: LoadedModel, seed: int) -> Any:
-        """A disposable pipeline for the request's task over the model's components, its scheduler fresh."""
-        from diffusers import AutoPipelineForText2Image
+    def load_control(self, spec: ControlSpec, model: LoadedModel, emit: Emit = lambda event: None) -> Any:
+        """The ControlNet or adapter of `spec`, from memory if it is there."""
+        place = (spec.key, model.spec.folder)
+        if place not in self._networks:
+            emit(Loading(f"Loading the ControlNet {spec.title} ({spec.summary})."))
+            while len(self._networks) >= RESIDENT_CONTROLS:
+                self._networks.popitem(last=False)
+            self._networks[place] = control.load(
+                spec, model.pipeline, self.plan.torch_dtype, self.plan.device
+            )
+        self._networks.move_to_end(place)
+        return self._networks[place]
 
+    def pipeline_for(
+        self, request: GenerationRequest, model: LoadedModel, seed: int, networks: Sequence[Any] = ()
+    ) -> Any:
+        """A disposable pipeline for the request's task over the model's components, its scheduler fresh."""
         scheduler = schedulers.build(
             request.scheduler, request.schedule, model.scheduler_config, kind=model.spec.kind, seed=seed
         )
-        pipe = AutoPipelineForText2Image.from_pipe(model.pipeline, scheduler=scheduler)
+        pipe = control.view(model.pipeline, request.task, networks, scheduler)
         pipe.set_progress_bar_config(disable=True)
         return pipe
 
-    def run(self, request: GenerationRequest, emit: Emit, control: Control) -> Finished:
+    def run(self, request: GenerationRequest, emit: Emit, steering: Control) -> Finished:
         """Runs a resolved request, telling `emit` every step and picture; returns the last event.
 
-        Raises `InvalidRequest` where the request does not fit its model, `GenerationCancelled` when it
-        was stopped, and whatever torch and diffusers raise.
+        Raises `InvalidRequest` where the request does not fit its model or its pictures,
+        `GenerationCancelled` when it was stopped, and whatever torch and diffusers raise.
         """
         spec = self.library.find(request.model)
-        schedulers.check_request(request, spec.kind)
+        checks.check(request, spec, self.controls)
+        shown = self.shown(request)
         model = self.load(request.model, emit)
+        specs = [self.controls.find(unit.model) for unit in request.controls]
+        networks = [self.load_control(one, model, emit) for one in specs]
         began = time.perf_counter()
-        if control.cancelled:
+        if steering.cancelled:
             raise GenerationCancelled
         encoded = prompts.encode(
             model.pipeline,
@@ -127,18 +131,88 @@ class PipelineManager:
             guidance=request.guidance_scale > 1,
         )
         pictures: list[Picture] = []
-        for index in range(request.pictures):
-            run = _PictureRun(self, request, model, index, began, emit, control)
-            image = run.paint(encoded.kwargs)
-            extras = {"Stopped at step": run.recorder.count} if control.kept else {}
-            picture = self.outputs.keep(
-                image, request, index=index, model=spec, model_hash=model.short_hash, extras=extras
-            )
-            pictures.append(picture)
-            emit(PictureDone(picture, index))
-            if control.kept:
-                break
-        return Finished(tuple(pictures), time.perf_counter() - began, control.kept, tuple(encoded.notes))
+        notes = list(encoded.notes)
+        with ExitStack() as modes:
+            modes.enter_context(control_modes(request.controls, networks, request.guidance_scale > 1))
+            for index in range(request.pictures):
+                pipe = self.pipeline_for(request, model, request.seed_of(index), networks)
+                run = PictureRun(pipe, request, shown, index, model.to_rgb, began, emit, steering)
+                painted: Any = run.paint(
+                    encoded.kwargs, control.control_kwargs(pipe, request.controls, shown.maps, specs)
+                )
+                if shown.canvas is not None:
+                    painted = shown.canvas.with_painted(painted)
+                    told = _untouched(shown.canvas, painted)
+                    notes += [told] if told not in notes else []
+                extras = {"Stopped at step": run.recorder.count} if steering.kept else {}
+                picture = self.outputs.keep(
+                    painted, request, index=index, model=spec, model_hash=model.short_hash, extras=extras
+                )
+                pictures.append(picture)
+                emit(PictureDone(picture, index))
+                if steering.kept:
+                    break
+        return Finished(tuple(pictures), time.perf_counter() - began, steering.kept, tuple(notes))
+
+    def shown(self, request: GenerationRequest) -> Shown:
+        """The pictures of a request, read and brought to its size. Raises `InvalidRequest` with a sentence
+        for a picture that is gone or does not fit."""
+        width, height = request.width, request.height
+        try:
+            if request.image is None:
+                return Shown(maps=tuple(self.control_map(unit, width, height) for unit in request.controls))
+            original = self.store.load(request.image)
+            if request.task == "image2image":
+                return Shown(
+                    image=resized(original.rgb(), width, height, request.resize_mode),
+                    maps=tuple(self.control_map(unit, width, height) for unit in request.controls),
+                )
+            mask = self.store.load(request.mask_image) if request.mask_image else None
+        except UnreadablePicture as problem:
+            raise InvalidRequest({"image": str(problem)}) from None
+        canvas = repaint.canvas_for(request, original, mask)
+        return Shown(
+            image=canvas.shown(width, height, fill=request.masked_content == "fill"),
+            mask=canvas.mask(width, height),
+            maps=tuple(self._map_on(canvas, unit, width, height) for unit in request.controls),
+            canvas=canvas,
+        )
+
+    def control_map(self, unit: ControlUnit, width: int, height: int) -> Image:
+        """What a control unit follows, RGB of width x height. Raises `InvalidRequest` with a sentence."""
+        try:
+            return control.control_map(unit, self.store, width, height, self.detectors)
+        except UnreadablePicture as problem:
+            raise InvalidRequest({"controls": str(problem)}) from None
+
+    def control_map_png(self, unit: ControlUnit, width: int, height: int) -> bytes:
+        """`control_map` as a PNG file; safe beside a running job."""
+        buffer = io.BytesIO()
+        self.control_map(unit, width, height).save(buffer, "PNG", compress_level=1)
+        return buffer.getvalue()
+
+    def detect_pose(self, key: str) -> tuple[Any, ...]:
+        """The people in a stored picture as poses. Raises `InvalidRequest` with a sentence."""
+        try:
+            return self.detectors.detect_pose(self.store.load(key).rgb())
+        except UnreadablePicture as problem:
+            raise InvalidRequest({"controls": str(problem)}) from None
+
+    def _map_on(self, canvas: repaint.Canvas, unit: ControlUnit, width: int, height: int) -> Image:
+        """A unit's map of what the model is shown: it lies over the whole picture, and is cut like it."""
+        import numpy as np
+        from PIL import Image
+
+        whole = (0, 0, *canvas.size)
+        if canvas.box == whole:
+            return self.control_map(unit, width, height)
+        # Drawn at the scale at which the part is worked on, but never larger than 4096 pixels.
+        scale = min(width / (canvas.box[2] - canvas.box[0]), 4096 / max(canvas.size))
+        across, down = (max(8, round(side * scale)) for side in canvas.size)
+        drawn = np.asarray(self.control_map(unit, across, down))
+        left, top, right, bottom = (round(edge * scale) for edge in canvas.box)
+        part = Image.fromarray(repaint.cut(drawn, (left, top, right, bottom), outside=0))
+        return part if part.size == (width, height) else part.resize((width, height))
 
     def count_tokens(self, key: str, prompt: str) -> Any:
         """`prompts.TokenCount` of a prompt for that model; safe beside a running job."""
@@ -153,96 +227,8 @@ class PipelineManager:
             return prompts.count_tokens(prompt, self._tokenizers[folder])
 
 
-class _PictureRun:
-    """One picture of a job: the pipeline's call, watched and steered."""
-
-    def __init__(
-        self,
-        manager: PipelineManager,
-        request: GenerationRequest,
-        model: LoadedModel,
-        index: int,
-        began: float,
-        emit: Emit,
-        control: Control,
-    ):
-        self.manager, self.request, self.model, self.index = manager, request, model, index
-        self.began, self.emit, self.control = began, emit, control
-        self.seed = request.seed_of(index)
-        self.recorder = Recorder()
-
-    def paint(self, embeddings: dict[str, Any]) -> Any:
-        """The finished Pillow picture. embeddings: the call's arguments that carry the prompt."""
-        import torch
-
-        pipe = self.manager.pipeline_for(self.request, self.model, self.seed)
-        generator = torch.Generator("cpu").manual_seed(self.seed)
-        call = call_kwargs(self.request, pipe) | embeddings
-        if self.request.subseed_strength > 0:
-            call["latents"] = self._varied_noise(pipe, generator)
-        try:
-            with self.recorder.attached(pipe.scheduler):
-                return pipe(**call, generator=generator, callback_on_step_end=self._on_step_end).images[0]
-        finally:
-            pipe.maybe_free_model_hooks()
-
-    def _on_step_end(self, pipe: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        if self.control.cancelled:
-            raise GenerationCancelled
-        step = self.recorder.last
-        assert step is not None
-        x0 = step.pred_original_sample[0]
-        self.emit(
-            StepEvent(
-                step=index + 1,
-                total=pipe.num_timesteps,
-                picture=self.index,
-                pictures=self.request.pictures,
-                timestep=step.timestep,
-                sigma=step.sigma,
-                preview=jpeg(self.model.to_rgb(x0)),
-                seconds=time.perf_counter() - self.began,
-                seed=self.seed,
-            )
-        )
-        if self.control.kept:
-            # What is kept is what was shown: the predicted picture, not the noisy sample on its way there.
-            pipe._interrupt = True
-            return {"latents": step.pred_original_sample.to(tensors["latents"].dtype)}
-        return tensors
-
-    def _varied_noise(self, pipe: Any, generator: Any) -> Tensor:
-        """Starting noise between the two seeds' own, (1, channels, h, w) at unit variance."""
-        import torch
-        from diffusers.utils.torch_utils import randn_tensor
-
-        channels = pipe.unet.config.in_channels
-        shape = (
-            1,
-            channels,
-            self.request.height // pipe.vae_scale_factor,
-            self.request.width // pipe.vae_scale_factor,
-        )
-        other = torch.Generator("cpu").manual_seed(self.request.subseed_of(self.index))
-        place = {"device": torch.device(self.manager.plan.device), "dtype": self.manager.plan.torch_dtype}
-        own = randn_tensor(shape, generator=generator, **place)
-        return slerp(own, randn_tensor(shape, generator=other, **place), self.request.subseed_strength)
-
-
-def slerp(start: Tensor, end: Tensor, amount: float) -> Tensor:
-    """Spherical interpolation between two noises of one shape (Shoemake 1985), 0 = start, 1 = end."""
-    import torch
-
-    a, b = start.double().flatten(), end.double().flatten()
-    angle = torch.arccos((torch.dot(a, b) / (a.norm() * b.norm())).clamp(-1, 1))
-    if float(torch.sin(angle)) < 1e-4:
-        return start + (end - start) * amount
-    mixed = (torch.sin((1 - amount) * angle) * a + torch.sin(amount * angle) * b) / torch.sin(angle)
-    return mixed.reshape(start.shape).to(start.dtype)
-
-
-def call_kwargs(request: GenerationRequest, pipe: Any) -> dict[str, Any]:
-    """The request's fields that this pipeline's call takes; each run makes one picture."""
-    accepted = inspect.signature(pipe.__call__).parameters
-    passed = request.model_dump(exclude={"prompt", "negative_prompt", "num_images_per_prompt"})
-    return {name: value for name, value in passed.items() if name in accepted}
+def _untouched(canvas: repaint.Canvas, result: Any) -> str:
+    count = canvas.untouched(result)
+    if not count:
+        return "Every pixel was open to change."
+    return f"{count:,} pixels outside the mask are the original's, bit for bit."

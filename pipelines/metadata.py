@@ -11,16 +11,18 @@ import re
 import secrets
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
-from pipelines import foreign
+from pipelines import foreign, picture_fields
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from pipelines.request import GenerationRequest
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".avif": "AVIF"}
@@ -83,6 +85,7 @@ def write(
     if varied:
         values["Variation seed"] = request.subseed_of(picture)
         values["Variation seed strength"] = request.subseed_strength
+    values |= picture_fields.written(request)
     values.pop("App", None)
     return _compose(
         request.prompt, request.negative_prompt, {**_ordered(values), "App": f"Darkroom {version}"}
@@ -189,6 +192,8 @@ def _fields(prompt: str | None, negative: str | None, pairs: Mapping[str, str]) 
             fields.setdefault("schedule", suffix or "Automatic")
         elif key == "Schedule type" and value:
             fields["schedule"] = foreign.schedule(value)
+        elif found := picture_fields.read(key, value):
+            fields |= found
         else:
             extras[key] = value
     if "seed" in fields:
@@ -196,8 +201,10 @@ def _fields(prompt: str | None, negative: str | None, pairs: Mapping[str, str]) 
     return {**fields, "extras": extras}
 
 
-def embed(image: Image.Image, path: Path, text: str) -> None:
+def embed(image: Image.Image | np.ndarray, path: Path, text: str) -> None:
     """Saves `image` with its generation text, in the format of `path`'s ending (see `FORMATS`).
+
+    An array is RGB or RGBA, uint8 or uint16 (h, w, 3 or 4); 16 bits a channel can only be saved as PNG.
 
     The file appears whole or not at all: it is written beside its place, flushed to the disk and renamed.
     Raises ValueError for another ending, or where a JPEG, which holds 64 kB of it, cannot hold the text.
@@ -208,18 +215,43 @@ def embed(image: Image.Image, path: Path, text: str) -> None:
             f"Pictures are saved as {', '.join(FORMATS)}; {path.suffix or 'no ending'} was given."
         )
     options = _save_options(kind, _clean(text))
+    if not isinstance(image, Image.Image):
+        pixels = image
+        if pixels.dtype == "uint16":
+            return _write_whole(path, lambda file: file.write(_deep_png(pixels, text)))
+        image = Image.fromarray(image)
     if kind == "JPEG" and image.mode not in ("RGB", "L", "CMYK"):
         image = image.convert("RGB")
+    picture = image
+    _write_whole(path, lambda file: picture.save(file, format=kind, **options))
+
+
+def _write_whole(path: Path, write_to: Callable[[BinaryIO], object]) -> None:
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         with part.open("xb") as file:
-            image.save(file, format=kind, **options)
+            write_to(file)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def _deep_png(pixels: np.ndarray, text: str) -> bytes:
+    """A PNG of 16 bits a channel, which Pillow cannot write; the text is an iTXt chunk (PNG, 11.3.3.4)."""
+    import cv2
+
+    swap = cv2.COLOR_RGB2BGR if pixels.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
+    done, encoded = cv2.imencode(".png", cv2.cvtColor(pixels, swap))
+    if not done:
+        raise ValueError("The picture could not be written as a PNG of 16 bits a channel.")
+    data = encoded.tobytes()
+    chunk = b"iTXt" + b"parameters\0\0\0\0\0" + _clean(text).encode()
+    packed = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    header = 8 + 25  # the signature and the IHDR chunk, which must come first
+    return data[:header] + packed + data[header:]
 
 
 def _clean(text: str) -> str:

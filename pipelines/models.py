@@ -26,6 +26,7 @@ class ModelSpec:
     title and summary: for people ("Storybook", "SD, 20 MB"). folder: in diffusers' layout.
     family: diffusers' pipeline class, shortened ("SD", "SDXL", ...). kind: see schedulers.Kind.
     defaults: request fields that suit the model. examples: prompts known to work with it.
+    inpaints_only: its denoiser also takes a mask and the masked picture (9 channels), and wants them.
     """
 
     key: str
@@ -36,6 +37,7 @@ class ModelSpec:
     kind: Kind = "diffusion"
     defaults: Mapping[str, Any] = field(default_factory=dict)
     examples: tuple[str, ...] = ()
+    inpaints_only: bool = False
 
     @property
     def weights(self) -> list[Path]:
@@ -55,7 +57,9 @@ class ModelSpec:
 
 _FAMILIES: Mapping[str, tuple[str, Kind]] = {
     "StableDiffusionPipeline": ("SD", "diffusion"),
+    "StableDiffusionInpaintPipeline": ("SD", "diffusion"),
     "StableDiffusionXLPipeline": ("SDXL", "diffusion"),
+    "StableDiffusionXLInpaintPipeline": ("SDXL", "diffusion"),
     "StableDiffusion3Pipeline": ("SD3", "flow"),
     "FluxPipeline": ("Flux", "flow"),
 }
@@ -111,6 +115,7 @@ def describe(folder: Path, key: str) -> ModelSpec | None:
         kind=family[1],
         defaults={"width": pixels, "height": pixels, **told.get("defaults", {})},
         examples=tuple(told.get("prompts", ())),
+        inpaints_only=_read(folder / "unet/config.json").get("in_channels") == 9,
     )
 
 

@@ -10,12 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
 from pipelines import VERSION, metadata
 from pipelines.events import Picture
+from pipelines.pictures import shallow
 from pipelines.preview import jpeg
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    import numpy as np
 
     from pipelines.models import ModelSpec
     from pipelines.request import GenerationRequest
@@ -29,7 +32,7 @@ class Outputs:
 
     def keep(
         self,
-        image: Image,
+        image: Image.Image | np.ndarray,
         request: GenerationRequest,
         *,
         index: int,
@@ -37,7 +40,10 @@ class Outputs:
         model_hash: str,
         extras: Mapping[str, Any],
     ) -> Picture:
-        """Writes `image` with its generation text and tells where. index: of the picture in its job."""
+        """Writes `image` with its generation text and tells where. index: of the picture in its job.
+
+        image: a Pillow picture, or an array (h, w, 3 or 4) RGB or RGBA, uint8 or uint16, kept at its depth.
+        """
         text = metadata.write(
             request,
             picture=index,
@@ -49,7 +55,8 @@ class Outputs:
         seed = request.seed_of(index)
         path = self._next(request.task, seed)
         metadata.embed(image, path, text)
-        return Picture(str(path), seed, image.width, image.height, text, jpeg(image, quality=92))
+        seen = Image.fromarray(shallow(image)) if not isinstance(image, Image.Image) else image
+        return Picture(str(path), seed, seen.width, seen.height, text, jpeg(seen, quality=92))
 
     def _next(self, task: str, seed: int) -> Path:
         folder = self.root / task / datetime.date.today().isoformat()

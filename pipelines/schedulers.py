@@ -165,6 +165,12 @@ def build(sampler: str, schedule: str, config: Mapping[str, Any], *, kind: Kind,
     return getattr(diffusers, str(row.class_name(kind))).from_config(dict(config), **overrides)
 
 
+def starts_from_pictures(sampler: str) -> bool:
+    """Whether a flow model's sampler can begin with a noised picture: diffusers asks for `scale_noise`, which
+    only its flow matching classes have."""
+    return str(SAMPLERS[sampler].flow).startswith("FlowMatch")
+
+
 def check_request(request: GenerationRequest, kind: Kind) -> None:
     """Raises `InvalidRequest` where the request's sampler, schedule and steps do not go together."""
     row = check(request.scheduler, request.schedule, kind)

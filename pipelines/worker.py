@@ -14,11 +14,13 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-from pipelines import schedulers
+from pipelines import checks
+from pipelines.control import ControlLibrary
 from pipelines.engine import STARTING, Engine
 from pipelines.events import Cancelled, EngineState, Event, Failed, Finished, Loading, Queued
 from pipelines.models import ModelLibrary, ModelSpec
-from pipelines.request import GenerationRequest
+from pipelines.pictures import PictureStore
+from pipelines.request import ControlUnit, GenerationRequest
 
 FINISHED_JOBS_KEPT = 200
 """How many ended jobs stay to be looked at; their pictures are on disk in any case."""
@@ -51,8 +53,9 @@ class Job:
 class Worker:
     """Runs jobs one after the other on an engine; every method may be called from any thread."""
 
-    def __init__(self, engine: Engine, library: ModelLibrary):
-        self.engine, self.library = engine, library
+    def __init__(self, engine: Engine, library: ModelLibrary, store: PictureStore):
+        self.engine, self.library, self.store = engine, library, store
+        self.controls = ControlLibrary(library.folders, library.assets)
         self._lock = threading.RLock()
         self._jobs: collections.OrderedDict[str, Job] = collections.OrderedDict()
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
@@ -65,7 +68,7 @@ class Worker:
 
     def submit(self, request: GenerationRequest) -> str:
         """Accepts a request and returns the job's id. Raises `InvalidRequest` for what no model can do."""
-        schedulers.check_request(request, self.library.find(request.model).kind)
+        checks.check(request, self.library.find(request.model), self.controls)
         job = Job(secrets.token_hex(8), request.resolved())
         with self._lock:
             ahead = len(self.running())
@@ -177,6 +180,18 @@ class Worker:
     def count_tokens(self, model: str, prompt: str) -> Any:
         """`prompts.TokenCount` of the prompt for that model, None while the engine is not up."""
         return self.engine.call("count_tokens", model, prompt)
+
+    def control_map(self, unit: ControlUnit, width: int, height: int) -> bytes | None:
+        """The map that a control unit makes at that size, a PNG file; None while the engine is not up.
+
+        Raises `InvalidRequest` with a sentence where it cannot be made.
+        """
+        return self.engine.call("control_map", unit, width, height)  # type: ignore[no-any-return]
+
+    def detect_pose(self, key: str) -> tuple[Any, ...] | None:
+        """The people in the stored picture with that key; None while the engine is not up. Raises as
+        `control_map`."""
+        return self.engine.call("detect_pose", key)  # type: ignore[no-any-return]
 
     def close(self) -> None:
         """Ends the worker and its engine; jobs that have not ended are cancelled."""

@@ -29,6 +29,14 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.save_all(tmp_path_factory.mktemp("models"))
 
 
+@pytest.fixture(scope="session")
+def tiny_controls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models folder with every tiny family (sd-inpaint, sd3 and flux too) and ControlNets for them."""
+    folder = tmp_path_factory.mktemp("controlled")
+    tiny.save_all(folder, ("sd", "sd-adapted", "sdxl", "sd-inpaint", "sd3", "flux"))
+    return tiny.save_controls(folder)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Repeat which of `launch.py test`'s other checks failed, next to the result that people look at."""
     failed = os.environ.get("DARKROOM_FAILED_CHECKS")

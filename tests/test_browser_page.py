@@ -74,7 +74,7 @@ def visit(browser: Browser, address: str) -> Iterator[Open]:
         if model != STARTER:
             page.click("#model input")
             page.click(f"[role=option][aria-label^='{model} ']")
-            page.wait_for_function("document.querySelector('#text-width input').value === '64'")
+            page.wait_for_function("document.querySelector('#ask-width input').value === '64'")
         try:
             yield page
         finally:
@@ -95,10 +95,10 @@ def _ready(page: Page) -> None:
 
 
 def ask(page: Page, prompt: str, steps: int, **fields: str) -> None:
-    page.fill("#text-prompt textarea", prompt)
-    page.fill("#text-num_inference_steps input[type=number]", str(steps))
+    page.fill("#ask-prompt textarea", prompt)
+    page.fill("#ask-num_inference_steps input[type=number]", str(steps))
     for name, value in fields.items():
-        page.fill(f"#text-{name} input", value)
+        page.fill(f"#ask-{name} input", value)
     page.click("#generate")
 
 
@@ -189,9 +189,9 @@ def test_a_refresh_in_mid_run_finds_the_run_and_its_film_again(visit: Open) -> N
         _ready(page)
         frames(page, 4)
         expect(page.locator("body.running")).to_be_visible()
-        assert page.input_value("#text-prompt textarea") == "a yellow boat on the sea"
-        assert page.input_value("#text-num_inference_steps input[type=number]") == "150"
-        assert page.input_value("#text-seed input") == "3"
+        assert page.input_value("#ask-prompt textarea") == "a yellow boat on the sea"
+        assert page.input_value("#ask-num_inference_steps input[type=number]") == "150"
+        assert page.input_value("#ask-seed input") == "3"
         before = page.locator(".what").inner_text()
         page.wait_for_function("text => document.querySelector('.what').textContent !== text", arg=before)
         page.click("#keep")
@@ -207,9 +207,9 @@ def test_a_refresh_in_mid_run_finds_the_run_and_its_film_again(visit: Open) -> N
 
 def test_a_run_is_stopped_by_a_key(visit: Open) -> None:
     with visit() as page:
-        page.fill("#text-prompt textarea", "a blue house")
-        page.fill("#text-num_inference_steps input[type=number]", "150")
-        page.fill("#text-batch_count input", "100")
+        page.fill("#ask-prompt textarea", "a blue house")
+        page.fill("#ask-num_inference_steps input[type=number]", "150")
+        page.fill("#ask-batch_count input", "100")
         page.keyboard.press("Control+Enter")
         frames(page, 2)
         expect(page.locator("#stop")).to_be_enabled()
@@ -239,18 +239,18 @@ def test_sentences_stand_beside_the_fields_they_are_about(visit: Open) -> None:
     with visit() as page:
         ask(page, "  ", 5, width="257", seed="abc")
         expect(page.locator(".problem")).to_have_count(3)
-        expect(page.locator("#text-prompt .problem")).to_contain_text("write what the picture shows")
-        expect(page.locator(".problem[data-field=text-width]")).to_contain_text("256 or 264 would do")
-        expect(page.locator("#text-prompt textarea")).to_be_focused()
-        page.fill("#text-width input", "256")
+        expect(page.locator("#ask-prompt .problem")).to_contain_text("write what the picture shows")
+        expect(page.locator(".problem[data-field=ask-width]")).to_contain_text("256 or 264 would do")
+        expect(page.locator("#ask-prompt textarea")).to_be_focused()
+        page.fill("#ask-width input", "256")
         expect(page.locator(".problem")).to_have_count(2)
-        page.click("#text-sizes [title^='4:3']")
-        page.wait_for_function("document.querySelector('#text-width input').value === '72'")
-        page.fill("#text-seed input", "")
-        page.click("#text-scheduler input")
+        page.click("#ask-sizes [title^='4:3']")
+        page.wait_for_function("document.querySelector('#ask-width input').value === '72'")
+        page.fill("#ask-seed input", "")
+        page.click("#ask-scheduler input")
         page.click("role=option[name='LCM']")
         ask(page, "a house", 80)
-        expect(page.locator("#text-num_inference_steps .problem")).to_contain_text("at most 50 steps")
+        expect(page.locator("#ask-num_inference_steps .problem")).to_contain_text("at most 50 steps")
 
 
 def test_parameters_are_read_back_into_the_form(visit: Open, tmp_path: Path) -> None:
@@ -260,17 +260,17 @@ def test_parameters_are_read_back_into_the_form(visit: Open, tmp_path: Path) -> 
     metadata.embed(Image.new("RGB", (64, 128)), file, text)
     with visit() as page:
         page.set_input_files(".reader input[type=file]", file)
-        page.wait_for_function("document.querySelector('#text-seed input').value === '42'")
-        assert page.input_value("#text-prompt textarea") == "a red house"
-        assert page.input_value("#text-negative_prompt textarea, #text-negative_prompt input") == "trees"
-        assert page.input_value("#text-scheduler input") == "Euler a"
-        assert page.input_value("#text-height input") == "128"
+        page.wait_for_function("document.querySelector('#ask-seed input').value === '42'")
+        assert page.input_value("#ask-prompt textarea") == "a red house"
+        assert page.input_value("#ask-negative_prompt textarea, #ask-negative_prompt input") == "trees"
+        assert page.input_value("#ask-scheduler input") == "Euler a"
+        assert page.input_value("#ask-height input") == "128"
         expect(page.locator(".note p")).to_contain_text("Taken from")
         page.click("#generate")
         expect(page.locator(".picture.final")).to_be_visible()
-        page.fill("#text-prompt textarea", "something else")
+        page.fill("#ask-prompt textarea", "something else")
         page.click("text=Use these settings")
-        page.wait_for_function("document.querySelector('#text-prompt textarea').value === 'a red house'")
+        page.wait_for_function("document.querySelector('#ask-prompt textarea').value === 'a red house'")
 
 
 def test_an_example_is_one_click_and_tokens_are_counted(visit: Open) -> None:
@@ -278,9 +278,9 @@ def test_an_example_is_one_click_and_tokens_are_counted(visit: Open) -> None:
         chip = page.locator(".empty .chip").first
         prompt = chip.inner_text()
         chip.click()
-        page.wait_for_function("p => document.querySelector('#text-prompt textarea').value === p", arg=prompt)
+        page.wait_for_function("p => document.querySelector('#ask-prompt textarea').value === p", arg=prompt)
         expect(page.locator(".token-count")).to_contain_text(re.compile(r"^\d+ / 75 tokens$"))
-        page.fill("#text-prompt textarea", "house " * 100)
+        page.fill("#ask-prompt textarea", "house " * 100)
         expect(page.locator(".token-count")).to_contain_text("/ 150 tokens")
 
 
@@ -299,7 +299,7 @@ def test_the_look_is_dark_until_light_is_chosen_and_then_stays_light(visit: Open
 
 def test_what_a_first_picture_needs_is_above_the_fold(visit: Open) -> None:
     with visit() as page:
-        for needed in ("#text-prompt", "#generate", "#text-width", "#text-seed", ".screen"):
+        for needed in ("#ask-prompt", "#generate", "#ask-width", "#ask-seed", ".screen"):
             box = page.locator(needed).bounding_box()
             assert box is not None
             assert box["y"] + box["height"] <= 860, needed
@@ -322,11 +322,9 @@ def test_axe_finds_nothing_serious(visit: Open, width: int) -> None:
 def test_a_narrow_window_has_one_column_with_generate_under_the_thumb(visit: Open) -> None:
     with visit(390, 844) as page:
         assert page.evaluate("document.documentElement.scrollWidth") == 390
-        places = {
-            name: page.locator(name).bounding_box() for name in (".screen", "#text-prompt", "#generate")
-        }
+        places = {name: page.locator(name).bounding_box() for name in (".screen", "#ask-prompt", "#generate")}
         assert all(places.values())
-        assert places[".screen"]["y"] < places["#text-prompt"]["y"]  # type: ignore[index]
+        assert places[".screen"]["y"] < places["#ask-prompt"]["y"]  # type: ignore[index]
         bottom = places["#generate"]["y"] + places["#generate"]["height"]  # type: ignore[index]
         assert 800 < bottom <= 844
         page.evaluate("window.scrollTo(0, document.body.scrollHeight)")

@@ -39,8 +39,13 @@ PURE = {
     "request": set(),
     "events": {"request"},
     "prediction": set(),
-    "metadata": {"request", "foreign"},
+    "metadata": {"request", "foreign", "picture_fields"},
     "foreign": set(),
+    "picture_fields": {"request"},
+    "pictures": {"metadata"},
+    "repaint": {"pictures", "request"},
+    "resizing": set(),
+    "poses": set(),
 }
 MUTABLE_CALLS = {"list", "dict", "set", "bytearray", "defaultdict", "deque", "Counter", "OrderedDict"}
 MUTATORS = {"add", "append", "clear", "discard", "extend", "insert", "pop", "popitem", "remove", "update"}

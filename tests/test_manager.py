@@ -12,10 +12,12 @@ from PIL import Image
 
 from pipelines import devices, schedulers
 from pipelines.events import Event, Finished, Loading, PictureDone, StepEvent
-from pipelines.manager import Control, GenerationCancelled, PipelineManager, slerp
+from pipelines.manager import PipelineManager
 from pipelines.models import ModelLibrary
 from pipelines.outputs import Outputs
+from pipelines.pictures import PictureStore
 from pipelines.request import GenerationRequest, InvalidRequest
+from pipelines.run import Control, GenerationCancelled, slerp
 
 PROMPT = "a red house, in the snow"
 
@@ -24,7 +26,10 @@ PROMPT = "a red house, in the snow"
 def manager(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> PipelineManager:
     library = ModelLibrary([tiny_models])
     return PipelineManager(
-        library, devices.choose("cpu", "float32"), Outputs(tmp_path_factory.mktemp("outputs"))
+        library,
+        devices.choose("cpu", "float32"),
+        Outputs(tmp_path_factory.mktemp("outputs")),
+        PictureStore(tmp_path_factory.mktemp("inputs")),
     )
 
 
@@ -199,7 +204,12 @@ def test_every_step_shows_a_preview_of_its_own(manager: PipelineManager) -> None
 
 
 def test_a_model_is_loaded_once_and_told(manager: PipelineManager, tiny_models: Path, tmp_path: Path) -> None:
-    fresh = PipelineManager(ModelLibrary([tiny_models]), devices.choose("cpu", "float32"), Outputs(tmp_path))
+    fresh = PipelineManager(
+        ModelLibrary([tiny_models]),
+        devices.choose("cpu", "float32"),
+        Outputs(tmp_path),
+        PictureStore(tmp_path),
+    )
     first, second = run(fresh, request()), run(fresh, request())
     assert [type(event) for event in first].count(Loading) == 1
     assert Loading not in [type(event) for event in second]

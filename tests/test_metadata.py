@@ -627,7 +627,7 @@ def test_comfyui_follows_links_and_keeps_the_prompts_apart() -> None:
     assert (found["prompt"], found["negative_prompt"], found["seed"]) == ("a fox", "fog", 31)
     assert (found["guidance_scale"], found["scheduler"], found["schedule"]) == (3.5, "Euler", "Simple")
     assert (found["num_inference_steps"], found["width"], found["height"]) == (12, 1024, 768)
-    assert found["extras"] == {"Denoising strength": "0.6"}
+    assert found["strength"] == 0.6 and found["extras"] == {}
 
 
 def test_comfyui_with_the_editors_graph_alone() -> None:

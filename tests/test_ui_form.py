@@ -8,9 +8,10 @@ import pytest
 
 import ui
 from pipelines.models import ModelLibrary
+from pipelines.pictures import PictureStore
 from pipelines.request import GenerationRequest, InvalidRequest, limits
 from pipelines.worker import Worker
-from ui import page, text2image
+from ui import ask, page, tabs
 from ui.form import Choice, Form, Number, Seed, Slider, Text, field, filled, sound
 
 
@@ -36,9 +37,9 @@ class SleepingEngine:
 @pytest.fixture(scope="module")
 def form() -> Form:
     with gr.Blocks() as blocks:
-        shared = page.Page(Worker(SleepingEngine(), ModelLibrary()), blocks)
+        shared = page.Page(Worker(SleepingEngine(), ModelLibrary(), PictureStore(Path("unused"))), blocks)
         shared.model = field(Choice, "model", "header", choices=["starter"])
-        return text2image.lay_out(shared)[0]
+        return ask.lay_out(shared)[0]
 
 
 def test_fields_are_named_as_in_the_request(form: Form) -> None:
@@ -46,11 +47,14 @@ def test_fields_are_named_as_in_the_request(form: Form) -> None:
 
 
 def test_every_field_of_the_request_has_a_place(form: Form) -> None:
-    assert set(GenerationRequest.model_fields) <= set(form)
+    painted = {"image", "mask_image", *(f"extend_{side}" for side in tabs.SIDES)}
+    assert set(GenerationRequest.model_fields) <= set(form) | painted
 
 
 def test_title_and_limits_are_the_requests(form: Form) -> None:
     for name, component in form.items():
+        if name == "controls":  # not one component but a panel
+            continue
         described = GenerationRequest.model_fields[name]
         assert component.label == described.title
         if isinstance(component, Slider):

@@ -19,6 +19,7 @@ from pipelines.events import (
     StepEvent,
 )
 from pipelines.models import ModelLibrary, ModelSpec
+from pipelines.pictures import PictureStore
 from pipelines.request import GenerationRequest
 from pipelines.worker import Job, Worker
 from ui import view
@@ -90,8 +91,8 @@ class OneModel(ModelLibrary):
         return [ModelSpec("starter", "Storybook", "SD", Path(), "SD")]
 
 
-def test_following_tells_each_event_once_and_ends() -> None:
-    with Worker(ToldEngine(), OneModel()) as worker:
+def test_following_tells_each_event_once_and_ends(tmp_path: Path) -> None:
+    with Worker(ToldEngine(), OneModel(), PictureStore(tmp_path)) as worker:
         job_id = worker.submit(GenerationRequest(prompt="a"))
 
         async def all_messages() -> list[view.Message]:
@@ -106,9 +107,9 @@ def test_following_tells_each_event_once_and_ends() -> None:
     assert messages[-1]["jobs"][0]["events"][-1]["kind"] == "finished"
 
 
-def test_a_job_that_is_not_known_ends_at_once() -> None:
+def test_a_job_that_is_not_known_ends_at_once(tmp_path: Path) -> None:
     async def nothing() -> list[view.Message]:
         return [message async for message in view.follow(worker, "unknown")]
 
-    with Worker(ToldEngine(), OneModel()) as worker:
+    with Worker(ToldEngine(), OneModel(), PictureStore(tmp_path)) as worker:
         assert asyncio.run(nothing()) == []

@@ -81,7 +81,7 @@ def build(
     hosts: Iterable[str] = LOCAL_HOSTS,
     auth: tuple[str, str] | None = None,
 ) -> FastAPI:
-    """The whole web application over a worker; `data`: its folder, whose outputs/ the page may show.
+    """The whole web application over a worker; `data`: its folder; the page may show outputs/ and inputs/.
 
     hosts: names under which the page may be asked for. Any other is refused, else a foreign page whose
     name is made to point at this machine could use the program (DNS rebinding).
@@ -106,7 +106,7 @@ def build(
         path="/",
         theme=Darkroom(),
         auth=auth,
-        allowed_paths=[str(Path(data).resolve() / "outputs")],
+        allowed_paths=[str(Path(data).resolve() / folder) for folder in ("outputs", "inputs")],
         footer_links=[],
         run_history=False,
         ssr_mode=False,

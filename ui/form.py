@@ -48,6 +48,10 @@ class Choice(_AsGiven, gr.Dropdown):
     """One of a list; what is not in the list is refused where the list is kept, in the engine."""
 
 
+class Switch(_AsGiven, gr.Checkbox):
+    """On or off."""
+
+
 class Seed(_AsGiven, gr.Textbox):
     """A seed; empty stands for -1, "pick one". (A gr.Number cannot be empty: the page makes it 0.)"""
 

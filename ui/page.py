@@ -1,26 +1,30 @@
-"""The page put together: header, tabs and the stage that all tabs share.
+"""The page put together: header, tabs, the form and the stage that all tabs share.
 
-A tab is a row of TABS and a module with a `build(page)`; the stage stands outside of the tabs, so a picture
-goes on developing in sight while another tab is opened.
+A tab is a row of ui.tabs and, where it has a part of its own, a module with a `build(page)`. The stage stands
+outside of the tabs, so a picture goes on developing in sight while another tab is opened.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
+from pipelines.events import PictureDone
+from pipelines.metadata import UnreadablePicture
 from pipelines.models import ModelSpec
 from pipelines.request import GenerationRequest, InvalidRequest
 from pipelines.worker import UnknownJob, Worker
-from ui import api, text2image, view
+from ui import api, ask, control, image2image, inpaint, store, view
 from ui.components.base import Scripted, sent
 from ui.components.header import status, status_value
 from ui.components.stage import stage
+from ui.components.tabs import tab_bar
 from ui.form import Choice
+from ui.tabs import TABS, requested
 
 JOBS_REMEMBERED = 40
 """How many jobs of its session a page that comes back is shown."""
@@ -29,16 +33,8 @@ QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 """For every event of the page: no overlay over what it changes, and no endpoint for scripts."""
 
 
-@dataclass(frozen=True)
-class Tab:
-    """One tab: its key in the page's address, its title and what lays it out."""
-
-    key: str
-    title: str
-    build: Callable[[Page], None]
-
-
-TABS = (Tab("text", "Text", text2image.build),)
+PARTS = (image2image, inpaint, control)
+"""The tabs' own parts, between the form and the stage."""
 
 
 class Page:
@@ -47,8 +43,12 @@ class Page:
     def __init__(self, worker: Worker, blocks: gr.Blocks):
         self.worker, self.blocks = worker, blocks
         self.models: list[ModelSpec] = worker.models()
-        self.stage: Scripted = stage(self.story, self.invitation(self.spec()))
+        self.stage: Scripted = stage(self.story, self.send, self.invitation(self.spec()))
         self.model: Component = gr.State()
+        self.tabs: Scripted = tab_bar(TABS)
+        self.shown: dict[str, Component] = {"tab": self.tabs}
+        """The tab bar and the painters: what a run is asked with besides the form's fields."""
+        self.units: Component = gr.State()
 
     def spec(self, key: Any = None) -> ModelSpec | None:
         """The model with that key, else the first there is."""
@@ -64,7 +64,7 @@ class Page:
     async def generate(self, **values: Any) -> AsyncIterator[str]:
         """Submits what the form holds and tells the stage its story; bad values are told by field."""
         try:
-            job_id = self.worker.submit(GenerationRequest.parse(values))
+            job_id = self.worker.submit(GenerationRequest.parse(requested(values)))
         except InvalidRequest as problem:
             yield sent({"problems": problem.problems})
             return
@@ -95,6 +95,22 @@ class Page:
             return {"jobs": [], "forgotten": [str(asked.get("job"))], "queue": self.worker.queue_length}
         return view.message(job, list(job.events[start:]), start, self.worker.queue_length)
 
+    def send(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """A finished picture of a job, put into the store for the painters: {"job", "picture"} -> the picture
+        as the page's scripts want it, or {"problem"}."""
+        try:
+            events = self.worker.job(str(asked.get("job"))).events
+        except UnknownJob:
+            return {"problem": "This picture's run is forgotten: drop the picture's file instead."}
+        index = asked.get("picture")
+        found = next((e for e in events if isinstance(e, PictureDone) and e.index == index), None)
+        if found is None:
+            return {"problem": "This picture is not finished yet."}
+        try:
+            return store.shown(self.worker.store.put(Path(found.picture.path)))
+        except (OSError, UnreadablePicture) as problem:
+            return {"problem": f"The picture's file could not be read: {problem}"}
+
     def stop(self, event: gr.EventData) -> None:
         """Stops the job that the page names; one that has ended meanwhile is left alone."""
         job_id = str(getattr(event, "job", ""))
@@ -107,12 +123,17 @@ def build(worker: Worker) -> gr.Blocks:
     with gr.Blocks(title="Darkroom", analytics_enabled=False, fill_width=True) as blocks:
         page = Page(worker, blocks)
         shown = _header(page)
-        with gr.Row(elem_id="bench", elem_classes=["single"] if len(TABS) == 1 else []):
-            with gr.Column(elem_id="ask", scale=0), gr.Tabs(elem_id="tabs"):
-                for tab in TABS:
-                    with gr.Tab(tab.title, id=tab.key):
-                        tab.build(page)
+        page.tabs.render()
+        with gr.Row(elem_id="bench"):
+            with gr.Column(elem_id="ask", scale=0):
+                asked = gr.Column(elem_id="form")
+            with gr.Column(elem_id="work"):
+                for part in PARTS:
+                    part.build(page)
+            with asked:
+                form, parts = ask.lay_out(page)
             page.stage.render()
+        ask.wire(page, form, parts)
         page.stage.resume(page.resume, outputs=page.stage, concurrency_limit=None, **QUIET)
         page.stage.stop(page.stop, queue=False, **QUIET)
         blocks.load(_watcher(worker), outputs=shown, concurrency_limit=None, **QUIET)

@@ -26,6 +26,7 @@ from pipelines.events import (
 )
 from pipelines.request import GenerationRequest
 from pipelines.worker import Job, UnknownJob, Worker
+from ui.tabs import tab_for
 
 Message = dict[str, Any]
 
@@ -36,7 +37,7 @@ SHOWN_OF_REQUEST = (
     "prompt",
     "num_images_per_prompt",
     "batch_count",
-    "num_inference_steps",
+    "steps_run",
     "width",
     "height",
 )
@@ -115,6 +116,7 @@ def _chapter(job: Job, events: Sequence[Event], start: int) -> Message:
         "from": start,
         "events": [told(event) for event in events],
         "request": {name: getattr(request, name) for name in SHOWN_OF_REQUEST},
+        "tab": tab_for(request).key,
     }
 
 

@@ -6,9 +6,10 @@ const ENDINGS = new Set(['finished', 'failed', 'cancelled']);
 const FILMS_KEPT = 24;
 
 export class Job {
-  constructor(id, request) {
+  constructor(id, request, tab) {
     this.id = id;
     this.request = request;
+    this.tab = tab; // the one in which a run like this is asked for
     this.restart();
   }
 
@@ -20,7 +21,7 @@ export class Job {
     this.text = '';
     this.seconds = 0;
     this.steps = 0; // step events so far, of all pictures
-    this.total = this.request.num_inference_steps; // of one picture; the engine's own figure follows
+    this.total = this.request.steps_run; // of one picture; the engine's own figure follows
     this.abridged = false; // its steps have not been sent
     this.notes = [];
   }
@@ -107,7 +108,7 @@ export class Jobs {
     for (const chapter of message.jobs ?? []) {
       let job = this.find(chapter.id);
       if (!job) {
-        job = new Job(chapter.id, chapter.request);
+        job = new Job(chapter.id, chapter.request, chapter.tab);
         this.list.push(job);
         fresh.push(job);
       }

@@ -1,6 +1,7 @@
 // What belongs to the whole page: keys, sentences beside the fields they are about, pictures dropped anywhere.
 
 import { el, heard, tell } from './dom.js';
+import './painter-mount.js'; // hears of pictures that are sent to painters before the first one is drawn
 
 const TYPING = 'input:not([type=range]), textarea, select, [contenteditable=true]';
 const MOVES = { ArrowLeft: 'back', ArrowRight: 'on', Home: 'first', End: 'last' };
@@ -29,6 +30,25 @@ document.addEventListener('keydown', (event) => {
     tell('step', MOVES[key]);
   }
 }, true);
+
+// What is painted is sent before it is asked for: the click on Generate waits for it.
+
+document.addEventListener('click', (event) => {
+  const button = event.target.closest?.('#generate');
+  if (!button || button.dataset.settled) return;
+  const wait = [];
+  tell('settle', { wait });
+  if (!wait.length) return;
+  event.preventDefault();
+  event.stopImmediatePropagation();
+  Promise.allSettled(wait).then(() => {
+    button.dataset.settled = '1';
+    button.click();
+    delete button.dataset.settled;
+  });
+}, true);
+
+heard('blur', (pixels) => tell('soft', { to: 'inpaint-image', pixels }));
 
 // Problems: field name -> sentence.
 
@@ -93,8 +113,10 @@ const carriesFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes(
 let depth = 0;
 const dropping = (now) => document.body.classList.toggle('dropping', now);
 
+const taken = (event) => event.target.closest?.('.takes-pictures'); // painters and units take their own
+
 document.addEventListener('dragenter', (event) => {
-  if (carriesFiles(event)) (depth += 1), dropping(true);
+  if (carriesFiles(event)) (depth += 1), dropping(!taken(event));
 });
 document.addEventListener('dragleave', (event) => {
   if (carriesFiles(event)) (depth = Math.max(0, depth - 1)), dropping(depth > 0);
@@ -103,8 +125,8 @@ document.addEventListener('dragover', (event) => carriesFiles(event) && event.pr
 document.addEventListener('drop', (event) => {
   depth = 0;
   dropping(false);
-  if (carriesFiles(event)) event.preventDefault(), event.stopPropagation(), take(event.dataTransfer.files);
+  if (carriesFiles(event) && !taken(event)) event.preventDefault(), event.stopPropagation(), take(event.dataTransfer.files);
 }, true);
 document.addEventListener('paste', (event) => {
-  if (event.clipboardData?.files.length && take(event.clipboardData.files)) event.preventDefault();
+  if (!taken(event) && event.clipboardData?.files.length && take(event.clipboardData.files)) event.preventDefault();
 }, true);

@@ -7,6 +7,7 @@ import { heard } from './dom.js';
 import { Painter } from './painter.js';
 
 export const painters = new Map(); // by the id of the component
+const shapes = new Map(); // by the same: the picture's shape as it was told last
 const given = new Map(); // pictures for painters that the page has not shown yet
 
 export function mount({ root, props, trigger, server }) {
@@ -17,6 +18,9 @@ export function mount({ root, props, trigger, server }) {
   const onChange = (value) => {
     props.value = { ...value, shown: painter.shown, by: serial };
     trigger('painted');
+    const shape = shapeOf(value);
+    if (shape !== shapes.get(id) && value.image) trigger('shaped');
+    shapes.set(id, shape);
   };
   const { mode, extendable } = props;
   const painter = known ?? new Painter(root, { mode, extendable, keep, onChange });
@@ -30,10 +34,14 @@ export function mount({ root, props, trigger, server }) {
       return painter.receive(image);
     }
     if (value?.by === serial) return null; // what it has told itself; it may have been painted on since
-    return painter.show(value?.shown ?? value ?? {});
+    await painter.show(value?.shown ?? value ?? {});
+    shapes.set(id, shapeOf(painter.value)); // what was shown keeps the size that was chosen for it
+    return null;
   };
   return { show, painter };
 }
+
+const shapeOf = ({ width, height, extend }) => JSON.stringify([width, height, extend]);
 
 async function upload(blob, name) {
   const form = new FormData();

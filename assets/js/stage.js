@@ -8,6 +8,7 @@ import { Jobs, memory } from './jobs.js';
 
 const COPY = 'M9 9h11v11H9z M5 15H4V4h11v1';
 const SAVE = 'M12 4v11 M7 11l5 5 5-5 M5 20h14';
+const SEND = 'M4 12h14 M12 6l6 6-6 6';
 const BACK = 'M4 12a8 8 0 1 0 3-6 M4 4v5h5';
 
 export function mount(part) {
@@ -20,6 +21,7 @@ export function mount(part) {
 class Stage {
   constructor({ root, trigger, server }) {
     this.trigger = trigger;
+    this.server = server;
     this.jobs = new Jobs((asked) => server.story(asked), () => this.draw());
     this.job = null; // the one that is shown
     this.picture = 0; // which of its pictures
@@ -78,10 +80,21 @@ class Stage {
     this.save = el('a.deed', { download: '' }, icon(SAVE), 'Download');
     this.text = el('pre', { tabIndex: 0 });
     this.details = el('details', {}, el('summary', {}, 'Parameters'), this.text);
+    const send = (tab, to) => el('button.send', { type: 'button', onclick: () => this.send(tab, to) }, tab);
+    this.sends = el(
+      'span.sends',
+      { role: 'group', 'aria-label': 'Send this picture to' },
+      icon(SEND),
+      'Send to',
+      send('Image', 'image-image'),
+      send('Inpaint', 'inpaint-image'),
+      send('Control', 'ask-controls'),
+    );
     return el(
       'div.deeds',
       { hidden: true },
-      button(BACK, 'Use these settings', () => this.trigger('reuse', { job: this.job.id, picture: this.picture })),
+      this.sends,
+      button(BACK, 'Use these settings', () => this.reuse()),
       this.save,
       this.copied,
       this.details,
@@ -165,6 +178,24 @@ class Stage {
   stop(keep) {
     const job = this.jobs.running[0];
     if (job) this.trigger('stop', { job: job.id, keep });
+  }
+
+  reuse() {
+    this.trigger('reuse', { job: this.job.id, picture: this.picture });
+    tell('tab', this.job.tab);
+  }
+
+  /** The picture that is shown goes to a painter or the control units, and their tab opens. */
+  async send(tab, to) {
+    const answer = await this.server.send({ job: this.job.id, picture: this.picture });
+    say(this.aloud, answer.problem ?? `Sent to ${tab}.`);
+    if (answer.problem) {
+      say(this.trouble, answer.problem);
+      this.trouble.hidden = false;
+      return;
+    }
+    tell('give', { to, image: answer });
+    tell('tab', tab.toLowerCase());
   }
 
   async copy() {

@@ -19,8 +19,11 @@ def _manager(data: Path) -> Any:
     from pipelines.manager import PipelineManager
     from pipelines.models import ModelLibrary
     from pipelines.outputs import Outputs
+    from pipelines.pictures import PictureStore
 
-    return PipelineManager(ModelLibrary(), devices.choose(), Outputs(data))
+    return PipelineManager(
+        ModelLibrary(), devices.choose(), Outputs(data / "outputs"), PictureStore(data / "inputs")
+    )
 
 
 def overhead(data: Path) -> Iterator[Figure]:
@@ -28,7 +31,7 @@ def overhead(data: Path) -> Iterator[Figure]:
     import torch
 
     from pipelines import schedulers
-    from pipelines.manager import Control
+    from pipelines.run import Control
 
     manager = _manager(data)
     model = manager.load("starter")

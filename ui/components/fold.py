@@ -5,7 +5,7 @@ Unlike gr.Accordion it keeps what is inside in the page, where sentences and dro
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import gradio as gr
@@ -14,9 +14,9 @@ from ui.components.base import Scripted, script
 
 
 @contextmanager
-def fold(title: str, elem_id: str) -> Iterator[Scripted]:
+def fold(title: str, elem_id: str, elem_classes: Sequence[str] = ()) -> Iterator[Scripted]:
     """A folded part of the form. Yields its heading, whose value is {"title", "word"}."""
-    with gr.Column(elem_id=elem_id, elem_classes=["fold", "card"]):
+    with gr.Column(elem_id=elem_id, elem_classes=["fold", "card", *elem_classes]):
         heading = Scripted(
             value={"title": title, "word": ""},
             apply_default_css=False,

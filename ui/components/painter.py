@@ -20,7 +20,8 @@ def painter(
     mode: Literal["mask", "sketch", "map"],
     extendable: bool = False,
 ) -> Scripted:
-    """The component; its event is `painted`: there are new keys or borders.
+    """The component. Its events: `painted` (there are new keys or borders) and `shaped` (the picture has
+    another size, or its borders were dragged).
 
     Listen with trigger_mode="always_last": by default Gradio drops what is told while a listener still runs.
 
@@ -35,12 +36,12 @@ def painter(
     return Scripted(
         value={"image": None, "mask": None, "extend": NO_BORDERS},
         elem_id=elem_id,
-        elem_classes=["plain"],
+        elem_classes=["plain", "field"],
         server_functions=[_own(keep)],
         apply_default_css=False,
         mode=mode,
         extendable=extendable,
-        **script("painter.js", "painted"),
+        **script("painter.js", "painted", "shaped"),
     )
 
 

@@ -1,4 +1,4 @@
-"""The Text tab: a prompt and what belongs to it, on the left of the stage.
+"""What is asked for: the form that all tabs share, on the left of the stage.
 
 It wires the form to the request and back; how things look is in assets/css, what moves is in assets/js.
 """
@@ -7,26 +7,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import gradio as gr
 from gradio.components import Component
 
 from pipelines import schedulers
-from pipelines.request import InvalidRequest
+from pipelines.request import MOST_CONTROLS, GenerationRequest, InvalidRequest
 from pipelines.worker import UnknownJob
-from ui import reading
+from ui import reading, store
 from ui.components.fold import fold
 from ui.components.sizes import presets, size_buttons
 from ui.components.tokens import token_count
-from ui.form import Choice, Form, Number, Seed, Slider, Text, field, filled, sound
+from ui.control import networks
+from ui.form import Choice, Form, Number, Seed, Slider, Switch, Text, field, filled, sound
+from ui.tabs import PAINTERS, SIDES, fitted, tab_for
 
 if TYPE_CHECKING:
     from pipelines.models import ModelSpec
     from ui.page import Page
 
-TAB = "text"
-STORE, SECRET = "darkroom.text", "darkroom"
+TAB = "ask"
+STORE, SECRET = "darkroom.form", "darkroom"
 """Where the browser keeps the form. The secret is no secret: Gradio scrambles the store with it, and one
 that were drawn anew at each start could not be read after a restart."""
 
@@ -39,26 +41,33 @@ JS_SWAP = "(width, height) => [height, width]"
 JS_RANDOM = "() => ''"
 JS_LAST_SEED = "(seed) => document.getElementById('stage').dataset.seed || seed"
 JS_KEEP = """(kept, ...values) => document.body.dataset.restored
-    ? Object.fromEntries(%s.map((name, place) => [name, values[place]])) : kept"""
+    ? Object.fromEntries(%s.map((name, place) => [name, name === 'controls'
+        ? (values[place]?.units ?? []).map(({shown, ...unit}) => unit) : values[place]])) : kept"""
 JS_RESTORED = "() => { document.body.dataset.restored = '1' }"
 JS_STOP = "() => document.dispatchEvent(new CustomEvent('darkroom:stop', {detail: {keep: %s}}))"
 JS_CHOOSE = "() => document.querySelector('.reader input[type=file]').click()"
+JS_BLUR = "(blur) => { document.dispatchEvent(new CustomEvent('darkroom:blur', {detail: blur})) }"
+JS_STEPS_RUN = """(strength, steps) => `<p class="runs">runs ${
+    Math.min(steps, Math.floor(steps * strength))} of ${steps} steps</p>`"""
+JS_MASK = """(blur, area, soft, inverted) => ({title: 'Mask', word: [blur ? `blur ${blur}` : 'hard edge',
+    area === 'only masked' ? 'only masked' : '', soft ? 'soft' : '', inverted ? 'inverted' : '']
+    .filter(Boolean).join(', ')})"""
 JS_MORE = "(strength) => ({title: 'More', word: strength > 0 ? `variation ${strength}` : ''})"
 
 
-def build(page: Page) -> None:
-    """Lays the tab out and wires it."""
-    form, parts = lay_out(page)
+def wire(page: Page, form: Form, parts: dict[str, Component]) -> None:
+    """Wires the form once all of the page is laid out."""
     _wire_runs(page, form, parts)
     _wire_fields(page, form, parts)
+    _wire_pictures(page, form, parts)
     _wire_reading(form, parts)
     _wire_memory(page, form, parts)
 
 
 def lay_out(page: Page) -> tuple[Form, dict[str, Component]]:
-    """The tab's form, and its parts that are no fields, by name."""
+    """The form, and its parts that are no fields, by name."""
     native = native_size(page.spec())
-    form: Form = {"model": page.model}
+    form: Form = {"model": page.model, "controls": page.units}
     parts: dict[str, Component] = {}
     with gr.Column(elem_classes=["card"]):
         parts["tokens"] = token_count(page.worker, TAB)
@@ -85,6 +94,7 @@ def lay_out(page: Page) -> tuple[Form, dict[str, Component]]:
         parts["generate"] = gr.Button("Generate", variant="primary", elem_id="generate", scale=1)
         parts["stop"] = gr.Button("Stop", elem_id="stop", scale=0)
         parts["keep"] = gr.Button("Stop and keep", elem_id="keep", scale=0)
+    _lay_out_picture_fields(form, parts)
     with gr.Column(elem_classes=["card"]):
         for name in ("num_inference_steps", "guidance_scale"):
             form[name] = field(Slider, name, TAB)
@@ -127,10 +137,41 @@ def lay_out(page: Page) -> tuple[Form, dict[str, Component]]:
     return form, parts
 
 
+def _lay_out_picture_fields(form: Form, parts: dict[str, Component]) -> None:
+    """What only runs that begin with a picture have; the styles show each in its tabs alone."""
+    with gr.Column(elem_classes=["card", "in-image", "in-inpaint"]):
+        form["strength"] = field(Slider, "strength", TAB)
+        parts["steps_run"] = gr.HTML(
+            elem_id=f"{TAB}-steps-run", elem_classes=["plain"], apply_default_css=False
+        )
+        with gr.Row():
+            form["resize_mode"] = field(Choice, "resize_mode", TAB, choices=_choices("resize_mode"))
+            form["masked_content"] = field(
+                Choice,
+                "masked_content",
+                TAB,
+                choices=_choices("masked_content"),
+                elem_classes=["in-inpaint"],
+            )
+    with fold("Mask", f"{TAB}-mask", ["in-inpaint"]) as parts["mask_fold"]:
+        form["mask_blur"] = field(Slider, "mask_blur", TAB)
+        with gr.Row():
+            form["inpaint_area"] = field(Choice, "inpaint_area", TAB, choices=_choices("inpaint_area"))
+            form["mask_padding"] = field(Number, "mask_padding", TAB, step=4, min_width=72)
+        form["soft_inpainting"] = field(Switch, "soft_inpainting", TAB)
+        form["mask_inverted"] = field(Switch, "mask_inverted", TAB)
+
+
+def _choices(name: str) -> list[tuple[str, str]]:
+    """A choice of the request's, as words that begin with a capital."""
+    values = get_args(GenerationRequest.model_fields[name].annotation)
+    return [(value.capitalize(), value) for value in values]
+
+
 def _wire_runs(page: Page, form: Form, parts: Mapping[str, Any]) -> None:
     parts["generate"].click(
         page.generate,
-        inputs_kwargs=form,
+        inputs_kwargs={**page.shown, **form},
         outputs=page.stage,
         concurrency_limit=None,
         trigger_mode="multiple",
@@ -164,10 +205,40 @@ def _wire_fields(page: Page, form: Form, parts: Mapping[str, Any]) -> None:
     def example(event: gr.EventData) -> str:
         return str(getattr(event, "prompt", ""))
 
-    page.model.input(chosen, page.model, [page.stage, parts["sizes"], *form.values()], queue=False, **QUIET)
+    outputs = [page.stage, parts["sizes"], *form.values()]
+    page.model.input(chosen, page.model, outputs, queue=False, **QUIET)
     # The stage's own events.
     page.stage.example(example, outputs=form["prompt"], queue=False, **QUIET)
-    page.stage.reuse(_reuse(page, form), outputs=list(form.values()), queue=False, **QUIET)
+    outputs = [*form.values(), *(page.shown[name] for name in PAINTERS)]
+    page.stage.reuse(_reuse(page, form), outputs=outputs, queue=False, **QUIET)
+
+
+def _wire_pictures(page: Page, form: Form, parts: Mapping[str, Any]) -> None:
+    told = [form[name] for name in ("mask_blur", "inpaint_area", "soft_inpainting", "mask_inverted")]
+    words = (
+        ([form["strength"], form["num_inference_steps"]], parts["steps_run"], JS_STEPS_RUN),
+        (told, parts["mask_fold"], JS_MASK),
+    )
+    for fields, part, js in words:
+        gr.on([field.change for field in fields], None, fields, part, js=js, **QUIET)
+        page.blocks.load(None, fields, part, js=js, **QUIET)
+    form["mask_blur"].change(None, form["mask_blur"], js=JS_BLUR, **QUIET)
+
+    def fit(painted: Any, key: Any) -> dict[Component, Any]:
+        """The size that suits a picture; a new border is painted from nothing, so at full strength."""
+        if not isinstance(painted, Mapping) or not painted.get("image"):
+            return {}
+        given = painted.get("extend")
+        extend = given if isinstance(given, Mapping) else {}
+        left, top, right, bottom = (int(extend.get(side) or 0) for side in SIDES)
+        across, down = int(painted["width"]) + left + right, int(painted["height"]) + top + bottom
+        width, height = fitted(across, down, native_size(page.spec(key)))
+        grown = {"strength": 1.0} if left or top or right or bottom else {}
+        return filled(form, {"width": width, "height": height, **grown})
+
+    for name in PAINTERS:
+        sizes = [form["width"], form["height"], form["strength"]]
+        page.shown[name].shaped(fit, [page.shown[name], page.model], sizes, queue=False, **QUIET)
 
 
 def _wire_reading(form: Form, parts: Mapping[str, Any]) -> None:
@@ -187,35 +258,62 @@ def _wire_reading(form: Form, parts: Mapping[str, Any]) -> None:
 
 def _reuse(page: Page, form: Form) -> Callable[[gr.EventData], dict[Component, Any]]:
     def reuse(event: gr.EventData) -> dict[Component, Any]:
-        """The settings of a picture of this session, with that picture's own seed."""
+        """The settings of a picture of this session with its pictures, and with its own seed."""
         try:
             request = page.worker.job(str(getattr(event, "job", ""))).request
         except UnknownJob:
             return {}
         index = getattr(event, "picture", 0)
-        values = request.model_dump()
+        values = request.model_dump(exclude={"controls"})
         values["seed"] = request.seed_of(index if isinstance(index, int) else 0)
-        return filled(form, values)
+        painted: dict[Component, Any] = {}
+        tab = tab_for(request)
+        if tab.painter:
+            extend = dict(zip(SIDES, request.extension))
+            value = {"image": request.image, "mask": request.mask_image, "extend": extend}
+            painted[page.shown[tab.painter]] = _painting(page, value)
+        return {**filled(form, {**values, "controls": request.controls}), **painted}
 
     return reuse
 
 
+def _painting(page: Page, value: Any) -> dict[str, Any]:
+    """A painter's value as it is shown again; pictures that the store no longer has are left out."""
+    value = value if isinstance(value, Mapping) else {}
+    extend = value.get("extend")
+    return {
+        "image": store.picture_of(page.worker.store, value.get("image")),
+        "mask": store.picture_of(page.worker.store, value.get("mask")),
+        "extend": dict(extend) if isinstance(extend, Mapping) else {},
+    }
+
+
 def _wire_memory(page: Page, form: Form, parts: Mapping[str, Any]) -> None:
     kept = gr.BrowserState({}, storage_key=STORE, secret=SECRET)
-    fields = list(form.values())
-    keep = JS_KEEP % json.dumps(list(form))
-    gr.on([component.change for component in fields], None, [kept, *fields], kept, js=keep, **QUIET)
+    painters = {name: page.shown[name] for name in PAINTERS}
+    fields = {**form, **painters}
+    keep = JS_KEEP % json.dumps(list(fields))
+    changes = [component.change for component in form.values() if component is not page.units]
+    gr.on(changes, None, [kept, *fields.values()], kept, js=keep, **QUIET)
+    for changed in (page.units.changed, *(painter.painted for painter in painters.values())):
+        changed(None, [kept, *fields.values()], kept, js=keep, **QUIET)  # gr.on takes no events of gr.HTML
 
     def restore(stored: Any) -> dict[Component, Any]:
         """The form as it was left; what was never set is as the model likes it."""
-        given = sound(stored)
+        stored = stored if isinstance(stored, Mapping) else {}
+        units = stored.get("controls")
+        given = sound({name: value for name, value in stored.items() if name != "controls"})
         try:
             schedulers.check(given.get("scheduler", "DPM++ 2M"), given.get("schedule", "Automatic"))
         except InvalidRequest as problem:
             given = {name: value for name, value in given.items() if name not in problem.problems}
-        return _model_chosen(page, form, parts, given.pop("model", None), given)
+        painted = {part: _painting(page, stored.get(name)) for name, part in painters.items()}
+        if isinstance(units, list) and all(isinstance(unit, Mapping) for unit in units):
+            given["controls"] = units[:MOST_CONTROLS]
+        return {**_model_chosen(page, form, parts, given.pop("model", None), given), **painted}
 
-    load = page.blocks.load(restore, kept, [page.stage, parts["sizes"], *fields], queue=False, **QUIET)
+    outputs = [page.stage, parts["sizes"], *fields.values()]
+    load = page.blocks.load(restore, kept, outputs, queue=False, **QUIET)
     load.then(None, js=JS_RESTORED, **QUIET)
 
 
@@ -226,10 +324,13 @@ def _model_chosen(
     spec = page.spec(key)
     if spec is None:
         return {}
+    units = given.get("controls")
+    shown = page.units.postprocess(units) if units is not None else {}
     return {
         page.stage: page.invitation(spec),
         parts["sizes"]: {"presets": presets(native_size(spec))},
         **filled(form, {**sound(spec.defaults), **given, "model": spec.key}),
+        page.units: {**shown, "networks": networks(page, spec)},
     }
 
 

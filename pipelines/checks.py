@@ -1,0 +1,54 @@
+"""Whether a request and its model go together; asked in the page before a job is accepted, and by the engine.
+
+Looks at small files only. Whatever a run can be refused for without loading a model is refused here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipelines import control, schedulers
+from pipelines.request import GenerationRequest, InvalidRequest
+
+if TYPE_CHECKING:
+    from pipelines.control import ControlLibrary
+    from pipelines.models import ModelSpec
+
+TASK_WORDS = {"text2image": "text alone", "image2image": "image to image", "inpaint": "inpainting"}
+
+
+def check(request: GenerationRequest, model: ModelSpec, controls: ControlLibrary) -> None:
+    """Raises `InvalidRequest` where sampler, task, control units and model do not go together."""
+    schedulers.check_request(request, model.kind)
+    if model.inpaints_only and request.task != "inpaint":
+        raise InvalidRequest(
+            {
+                "model": f"{model.title} is made for inpainting only: it wants a picture and a mask. "
+                "Use it in the Inpaint tab, or choose another model."
+            }
+        )
+    if request.image is not None:
+        _check_picture_run(request, model)
+    control.check(request, model, controls)
+
+
+def _check_picture_run(request: GenerationRequest, model: ModelSpec) -> None:
+    if model.kind == "flow" and not schedulers.starts_from_pictures(request.scheduler):
+        names = ", ".join(
+            name
+            for name, row in schedulers.SAMPLERS.items()
+            if row.flow and schedulers.starts_from_pictures(name)
+        )
+        raise InvalidRequest(
+            {
+                "scheduler": f"{request.scheduler} cannot begin with a picture on {model.title}, which was "
+                f"trained by flow matching. Choose one of {names}."
+            }
+        )
+    if request.subseed_strength > 0:
+        raise InvalidRequest(
+            {
+                "subseed_strength": "Variation strength works from text alone: diffusers draws the noise of "
+                "a run that begins with a picture. Set it to 0; another seed varies the result."
+            }
+        )

@@ -1,0 +1,113 @@
+"""What a generation text says of the pictures a run was shown: strength, mask, borders and control units.
+
+Keys and values are the webui's and its ControlNet extension's; borders and soft masks have none there.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipelines.request import ControlUnit, GenerationRequest
+
+_MODES = MappingProxyType(
+    {
+        "balanced": "Balanced",
+        "prompt": "My prompt is more important",
+        "control": "ControlNet is more important",
+    }
+)
+_RESIZE = MappingProxyType(
+    {
+        "just resize": "Just Resize",
+        "crop and resize": "Crop and Resize",
+        "resize and fill": "Resize and Fill",
+    }
+)
+_SIDES = ("extend_left", "extend_top", "extend_right", "extend_bottom")
+
+
+def written(request: GenerationRequest) -> dict[str, object]:
+    """The pairs for a request's pictures, in the webui's words; empty for a run from text alone."""
+    pairs: dict[str, object] = {}
+    if request.image:
+        pairs["Denoising strength"] = request.strength
+        pairs["Init image hash"] = request.image
+        pairs["Resize mode"] = _RESIZE[request.resize_mode]
+    if request.task == "inpaint":
+        pairs |= _mask_pairs(request)
+    for number, unit in enumerate(request.controls):
+        pairs[f"ControlNet {number}"] = _unit_text(unit)
+    return pairs
+
+
+def _mask_pairs(request: GenerationRequest) -> dict[str, object]:
+    pairs: dict[str, object] = {"Mask blur": request.mask_blur}
+    if request.mask_inverted:
+        pairs["Mask mode"] = "Inpaint not masked"
+    if request.inpaint_area == "only masked":
+        pairs["Inpaint area"] = "Only masked"
+        pairs["Masked area padding"] = request.mask_padding
+    if request.masked_content != "original":
+        pairs["Masked content"] = request.masked_content
+    if request.soft_inpainting:
+        pairs["Soft inpainting enabled"] = True
+    if any(request.extension):
+        pairs["Extend"] = " ".join(str(side) for side in request.extension)
+    return pairs
+
+
+def _unit_text(unit: ControlUnit) -> str:
+    made = "none" if unit.map_image else "openpose_editor" if unit.pose else unit.preprocessor
+    values: dict[str, object] = {
+        "Module": made,
+        "Model": unit.model,
+        "Weight": unit.controlnet_conditioning_scale,
+        "Resize Mode": _RESIZE[unit.resize_mode],
+    }
+    if made == "canny":
+        values |= {"Threshold A": unit.low_threshold, "Threshold B": unit.high_threshold}
+    values |= {
+        "Guidance Start": unit.control_guidance_start,
+        "Guidance End": unit.control_guidance_end,
+        "Control Mode": _MODES[unit.control_mode],
+    }
+    return ", ".join(f"{key}: {value}" for key, value in values.items())
+
+
+def read(key: str, value: str) -> dict[str, Any]:
+    """The request fields that a pair tells; empty for a pair that is none of these, or holds no such value.
+
+    Pictures themselves are not in a text, so control units stay what they are: words.
+    """
+    plain = value.strip().lower()
+    match key:
+        case "Denoising strength":
+            return _number("strength", plain, float)
+        case "Mask blur":
+            return _number("mask_blur", plain, int)
+        case "Masked area padding":
+            return _number("mask_padding", plain, int)
+        case "Mask mode" if plain == "inpaint not masked":
+            return {"mask_inverted": True}
+        case "Inpaint area" if plain in ("only masked", "whole picture"):
+            return {"inpaint_area": plain}
+        case "Masked content" if plain in ("fill", "original", "latent noise", "latent nothing"):
+            return {"masked_content": plain}
+        case "Resize mode" if plain in _RESIZE:
+            return {"resize_mode": plain}
+        case "Soft inpainting enabled" if plain == "true":
+            return {"soft_inpainting": True}
+        case "Extend":
+            sides = plain.split()
+            if len(sides) == 4 and all(side.isdecimal() and len(side) < 5 for side in sides):
+                return dict(zip(_SIDES, map(int, sides)))
+    return {}
+
+
+def _number(name: str, text: str, kind: type) -> dict[str, Any]:
+    digits = text.replace(".", "", 1) if kind is float else text
+    if not digits.isascii() or not digits.isdecimal() or len(digits) > 20:
+        return {}
+    return {name: kind(text)}
