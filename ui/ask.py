@@ -47,6 +47,7 @@ JS_RESTORED = "() => { document.body.dataset.restored = '1' }"
 JS_STOP = "() => document.dispatchEvent(new CustomEvent('darkroom:stop', {detail: {keep: %s}}))"
 JS_CHOOSE = "() => document.querySelector('.reader input[type=file]').click()"
 JS_BLUR = "(blur) => { document.dispatchEvent(new CustomEvent('darkroom:blur', {detail: blur})) }"
+JS_SIZE = "(width, height) => ({width, height})"
 JS_STEPS_RUN = """(strength, steps) => `<p class="runs">runs ${
     Math.min(steps, Math.floor(steps * strength))} of ${steps} steps</p>`"""
 JS_MASK = """(blur, area, soft, inverted) => ({title: 'Mask', word: [blur ? `blur ${blur}` : 'hard edge',
@@ -223,6 +224,9 @@ def _wire_pictures(page: Page, form: Form, parts: Mapping[str, Any]) -> None:
         gr.on([field.change for field in fields], None, fields, part, js=js, **QUIET)
         page.blocks.load(None, fields, part, js=js, **QUIET)
     form["mask_blur"].change(None, form["mask_blur"], js=JS_BLUR, **QUIET)
+
+    sizes = [form["width"], form["height"]]
+    gr.on([size.change for size in sizes], None, sizes, page.units, js=JS_SIZE, **QUIET)
 
     def fit(painted: Any, key: Any) -> dict[Component, Any]:
         """The size that suits a picture; a new border is painted from nothing, so at full strength."""

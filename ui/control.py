@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -13,11 +15,12 @@ from pipelines import control, poses
 from pipelines.models import ModelSpec
 from pipelines.request import ControlUnit, GenerationRequest, InvalidRequest, limits
 from ui import store
-from ui.components.units import control_units
+from ui.components.units import control_units, examples
 
 if TYPE_CHECKING:
     from ui.page import Page
 
+EXAMPLE = Path(__file__).resolve().parent.parent / "assets" / "examples" / "cottage.png"
 NOT_UP = {"problem": "The engine is still starting; the map follows as soon as it is up."}
 
 
@@ -31,7 +34,24 @@ def build(page: Page) -> None:
             detect_pose=lambda asked: detect_pose(page, asked),
             picture_url=lambda key: store.picture_of(page.worker.store, key),
             elem_id="ask-controls",
+            value={"examples": [*examples(), *_edges_example(page)]},
         )
+
+
+def _edges_example(page: Page) -> list[dict[str, Any]]:
+    """Edges of a drawing that comes with the program; none where the folder cannot be written."""
+    try:
+        picture = store.shown(page.worker.store.put(EXAMPLE))
+    except OSError as problem:
+        print(f"The example of the Control tab is left out: {problem}", file=sys.stderr)
+        return []
+    unit = {
+        "kind": "edges",
+        "preprocessor": "canny",
+        "image": picture["key"],
+        "shown": {"image": picture, "map": None},
+    }
+    return [{"title": "Edges of a drawing", "unit": unit}]
 
 
 def networks(page: Page, model: ModelSpec | None) -> list[dict[str, Any]]:

@@ -123,7 +123,6 @@ def build(worker: Worker) -> gr.Blocks:
     with gr.Blocks(title="Darkroom", analytics_enabled=False, fill_width=True) as blocks:
         page = Page(worker, blocks)
         shown = _header(page)
-        page.tabs.render()
         with gr.Row(elem_id="bench"):
             with gr.Column(elem_id="ask", scale=0):
                 asked = gr.Column(elem_id="form")
@@ -156,6 +155,7 @@ def _header(page: Page) -> Scripted:
             scale=0,
             interactive=True,
         )
+        page.tabs.render()
         return status()
 
 

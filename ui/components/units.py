@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from pydantic.fields import FieldInfo
@@ -52,6 +53,9 @@ class Units(Scripted, metaclass=WithoutStub):
     """
 
     picture_url: PictureUrl
+    still: Mapping[str, Any] = MappingProxyType({})
+    """What never changes of the value. It goes along with every part that is sent, since the panel may be
+    drawn first when such a part has already taken the place of the whole."""
 
     def preprocess(self, payload: Any) -> list[dict[str, Any]]:
         """Fields of the units that are on, as the page holds them: what is off is the request's to say."""
@@ -61,10 +65,12 @@ class Units(Scripted, metaclass=WithoutStub):
 
     def postprocess(self, value: Any) -> Any:
         """Control units (or their fields) as the page shows them, the first one open; the rest as it is."""
-        if value is None or isinstance(value, str | Mapping):
+        if value is None or isinstance(value, str):
             return value
+        if isinstance(value, Mapping):
+            return {**self.still, **value}
         shown = [shown_unit(unit, self.picture_url, is_open=not at) for at, unit in enumerate(value)]
-        return {"units": shown}
+        return {**self.still, "units": shown}
 
 
 def shown_unit(
@@ -137,19 +143,20 @@ def control_units(
     asked: dict[str, Ask] = {"keep": keep, "draw_map": draw_map, "read_pose": read_pose}
     if detect_pose is not None:
         asked["detect_pose"] = detect_pose
+    whole: dict[str, Any] = {
+        "units": [],
+        "networks": [],
+        "preprocessors": preprocessors(),
+        "presets": presets(),
+        "examples": examples(),
+        "fields": fields(),
+        "most": MOST_CONTROLS,
+        "width": 256,
+        "height": 256,
+        **(value or {}),
+    }
     panel = Units(
-        value={
-            "units": [],
-            "networks": [],
-            "preprocessors": preprocessors(),
-            "presets": presets(),
-            "examples": examples(),
-            "fields": fields(),
-            "most": MOST_CONTROLS,
-            "width": 256,
-            "height": 256,
-            **(value or {}),
-        },
+        value=whole,
         elem_id=elem_id,
         elem_classes=["plain", "units", "field"],  # a field, so that the page finds it for its problems
         server_functions=[_named(name, function) for name, function in asked.items()],
@@ -158,6 +165,7 @@ def control_units(
         **options,
     )
     panel.picture_url = picture_url
+    panel.still = {name: whole[name] for name in ("preprocessors", "presets", "examples", "fields", "most")}
     return panel
 
 
