@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from pipelines import checks
+from pipelines.batch import BatchBook
 from pipelines.control import ControlLibrary
 from pipelines.engine import STARTING, Engine
 from pipelines.events import Cancelled, EngineState, Event, Failed, Finished, Loading, Queued
@@ -55,6 +56,7 @@ class Worker:
 
     def __init__(self, engine: Engine, library: ModelLibrary, store: PictureStore):
         self.engine, self.library, self.store = engine, library, store
+        self.batches = BatchBook(store.root.parent / "batches")
         self.controls = ControlLibrary(library.folders, library.assets)
         self._lock = threading.RLock()
         self._jobs: collections.OrderedDict[str, Job] = collections.OrderedDict()

@@ -47,6 +47,11 @@ JS_RESTORED = "() => { document.body.dataset.restored = '1' }"
 JS_STOP = "() => document.dispatchEvent(new CustomEvent('darkroom:stop', {detail: {keep: %s}}))"
 JS_CHOOSE = "() => document.querySelector('.reader input[type=file]').click()"
 JS_BLUR = "(blur) => { document.dispatchEvent(new CustomEvent('darkroom:blur', {detail: blur})) }"
+JS_FOLLOWS = """(panel) => {
+    const count = (panel?.units ?? []).filter((unit) => unit.on).length;
+    const words = count === 1 ? 'a control unit' : `${count} control units`;
+    return count ? `<p class="follows">Follows ${words}. <a href="#control">Change</a></p>` : '';
+}"""
 JS_SIZE = "(width, height) => ({width, height})"
 JS_STEPS_RUN = """(strength, steps) => `<p class="runs">runs ${
     Math.min(steps, Math.floor(steps * strength))} of ${steps} steps</p>`"""
@@ -61,6 +66,7 @@ def wire(page: Page, form: Form, parts: dict[str, Component]) -> None:
     _wire_runs(page, form, parts)
     _wire_fields(page, form, parts)
     _wire_pictures(page, form, parts)
+    _wire_follows(page, parts)
     _wire_reading(form, parts)
     _wire_memory(page, form, parts)
 
@@ -95,6 +101,7 @@ def lay_out(page: Page) -> tuple[Form, dict[str, Component]]:
         parts["generate"] = gr.Button("Generate", variant="primary", elem_id="generate", scale=1)
         parts["stop"] = gr.Button("Stop", elem_id="stop", scale=0)
         parts["keep"] = gr.Button("Stop and keep", elem_id="keep", scale=0)
+    parts["follows"] = gr.HTML(elem_id=f"{TAB}-follows", elem_classes=["plain"], apply_default_css=False)
     _lay_out_picture_fields(form, parts)
     with gr.Column(elem_classes=["card"]):
         for name in ("num_inference_steps", "guidance_scale"):
@@ -178,6 +185,14 @@ def _wire_runs(page: Page, form: Form, parts: Mapping[str, Any]) -> None:
         trigger_mode="multiple",
         **QUIET,
     )
+    page.batch.run(
+        page.run_batch,
+        inputs_kwargs={**page.shown, **form, "batch": page.batch},
+        outputs=page.batch,
+        concurrency_limit=None,
+        trigger_mode="multiple",
+        **QUIET,
+    )
     parts["stop"].click(None, js=JS_STOP % "false", **QUIET)
     parts["keep"].click(None, js=JS_STOP % "true", **QUIET)
 
@@ -243,6 +258,11 @@ def _wire_pictures(page: Page, form: Form, parts: Mapping[str, Any]) -> None:
     for name in PAINTERS:
         sizes = [form["width"], form["height"], form["strength"]]
         page.shown[name].shaped(fit, [page.shown[name], page.model], sizes, queue=False, **QUIET)
+
+
+def _wire_follows(page: Page, parts: Mapping[str, Any]) -> None:
+    for told in (page.units.changed, page.units.change):
+        told(None, page.units, parts["follows"], js=JS_FOLLOWS, **QUIET)
 
 
 def _wire_reading(form: Form, parts: Mapping[str, Any]) -> None:

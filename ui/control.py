@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -20,7 +18,6 @@ from ui.components.units import control_units, examples
 if TYPE_CHECKING:
     from ui.page import Page
 
-EXAMPLE = Path(__file__).resolve().parent.parent / "assets" / "examples" / "cottage.png"
 NOT_UP = {"problem": "The engine is still starting; the map follows as soon as it is up."}
 
 
@@ -39,19 +36,19 @@ def build(page: Page) -> None:
 
 
 def _edges_example(page: Page) -> list[dict[str, Any]]:
-    """Edges of a drawing that comes with the program; none where the folder cannot be written."""
-    try:
-        picture = store.shown(page.worker.store.put(EXAMPLE))
-    except OSError as problem:
-        print(f"The example of the Control tab is left out: {problem}", file=sys.stderr)
-        return []
-    unit = {
-        "kind": "edges",
-        "preprocessor": "canny",
-        "image": picture["key"],
-        "shown": {"image": picture, "map": None},
-    }
-    return [{"title": "Edges of a drawing", "unit": unit}]
+    """Edges of the last of the pictures that come with the program."""
+    return [
+        {
+            "title": "Edges of a drawing",
+            "unit": {
+                "kind": "edges",
+                "preprocessor": "canny",
+                "image": picture["key"],
+                "shown": {"image": picture, "map": None},
+            },
+        }
+        for picture in page.examples[-1:]
+    ]
 
 
 def networks(page: Page, model: ModelSpec | None) -> list[dict[str, Any]]:

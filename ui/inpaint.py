@@ -17,5 +17,9 @@ def build(page: Page) -> None:
     """Lays the painter out; the mask's settings are in the form (ui.ask)."""
     with gr.Column(elem_classes=["pane", "in-inpaint"]):
         page.shown["mask"] = painter(
-            lambda asked: store.keep(page.worker.store, asked), "inpaint-image", "mask", extendable=True
+            lambda asked: store.keep(page.worker.store, asked),
+            "inpaint-image",
+            "mask",
+            extendable=True,
+            examples=page.examples,
         )

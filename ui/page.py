@@ -49,6 +49,8 @@ class Page:
         self.shown: dict[str, Component] = {"tab": self.tabs}
         """The tab bar and the painters: what a run is asked with besides the form's fields."""
         self.units: Component = gr.State()
+        self.batch: Component = gr.State()
+        self.examples = store.examples(worker.store)
 
     def spec(self, key: Any = None) -> ModelSpec | None:
         """The model with that key, else the first there is."""
@@ -70,6 +72,15 @@ class Page:
             return
         async for message in view.follow(self.worker, job_id):
             yield sent(message)
+
+    async def run_batch(self, **values: Any) -> AsyncIterator[str]:
+        """Paints the batch's pictures one after the other and tells the batch how far it is; the stage asks
+        for the jobs' stories itself."""
+        try:
+            async for told in image2image.run_batch(self, values):
+                yield sent(told)
+        except InvalidRequest as problem:
+            yield sent({"problem": str(problem)})
 
     async def resume(self, event: gr.EventData) -> AsyncIterator[str]:
         """What the jobs that a returning page remembers have come to; those that run are gone on with."""
@@ -133,7 +144,9 @@ def build(worker: Worker) -> gr.Blocks:
                 form, parts = ask.lay_out(page)
             page.stage.render()
         ask.wire(page, form, parts)
-        page.stage.resume(page.resume, outputs=page.stage, concurrency_limit=None, **QUIET)
+        page.stage.resume(
+            page.resume, outputs=page.stage, concurrency_limit=None, trigger_mode="multiple", **QUIET
+        )
         page.stage.stop(page.stop, queue=False, **QUIET)
         blocks.load(_watcher(worker), outputs=shown, concurrency_limit=None, **QUIET)
         api.add(worker)

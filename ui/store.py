@@ -6,6 +6,7 @@ into the store; a path that names anything but a fresh upload is refused.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,6 +18,8 @@ from pipelines.pictures import PictureStore, Stored
 
 Answer = dict[str, Any]
 
+EXAMPLES = Path(__file__).resolve().parent.parent / "assets" / "examples"
+
 
 def shown(stored: Stored) -> Answer:
     """A stored picture as the page's scripts want it."""
@@ -27,6 +30,18 @@ def shown(stored: Stored) -> Answer:
         "url": f"gradio_api/file={quote(stored.shown.as_posix())}",
         "notes": list(stored.notes),
     }
+
+
+def examples(store: PictureStore) -> list[Answer]:
+    """The pictures that come with the program, each with a "title"; none where nothing can be written."""
+    try:
+        return [
+            {"title": path.stem.capitalize(), **shown(store.put(path))}
+            for path in sorted(EXAMPLES.glob("*.png"))
+        ]
+    except OSError as problem:
+        print(f"The example pictures are left out: {problem}", file=sys.stderr)
+        return []
 
 
 def picture_of(store: PictureStore, key: Any) -> Answer | None:

@@ -70,7 +70,7 @@ def requested(values: Mapping[str, Any]) -> dict[str, Any]:
     kept = {
         name: value
         for name, value in values.items()
-        if name not in ("tab", *PAINTERS) and (name not in _OWN or name in tab.fields)
+        if name not in ("tab", "batch", *PAINTERS) and (name not in _OWN or name in tab.fields)
     }
     if tab.painter is None:
         return kept

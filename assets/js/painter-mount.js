@@ -22,8 +22,8 @@ export function mount({ root, props, trigger, server }) {
     if (shape !== shapes.get(id) && value.image) trigger('shaped');
     shapes.set(id, shape);
   };
-  const { mode, extendable } = props;
-  const painter = known ?? new Painter(root, { mode, extendable, keep, onChange });
+  const { mode, extendable, examples } = props;
+  const painter = known ?? new Painter(root, { mode, extendable, examples, keep, onChange });
   if (known) root.append(known.root);
   painters.set(id, Object.assign(painter, { keep, onChange, serial }));
   const show = async (value) => {

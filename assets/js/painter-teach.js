@@ -23,9 +23,17 @@ export class Teach {
       el('b', {}, 'Drop, paste or choose a picture'),
       el('p', {}, TEACHES[painter.mode]),
       this.choose,
+      ...(painter.examples.length ? [this.offer(painter.examples)] : []),
       ...(painter.coloured ? [blank] : []),
       this.back,
     );
+  }
+
+  /** Pictures that come with the program: the first try is one click away. */
+  offer(examples) {
+    const button = ({ title, ...image }) =>
+      el('button.example', { type: 'button', title, onclick: () => this.painter.receive(image) }, el('img', { src: image.url, alt: title }));
+    return el('div.examples', {}, el('span', {}, 'or try one of these'), ...examples.map(button));
   }
 
   paint() {

@@ -32,8 +32,8 @@ export class Painter {
    * {key, width, height, url, notes?} or {problem}. onChange(value): there are new keys or borders.
    * extendable: the borders of a mask's picture have handles. label: its name for those who cannot see it.
    */
-  constructor(host, { mode = 'mask', keep, onChange = () => {}, extendable = false, label = LABELS[mode] }) {
-    Object.assign(this, { mode, keep, onChange, coloured: mode !== 'mask' });
+  constructor(host, { mode = 'mask', keep, onChange = () => {}, extendable = false, examples = [], label = LABELS[mode] }) {
+    Object.assign(this, { mode, keep, onChange, examples: examples ?? [], coloured: mode !== 'mask' });
     this.sheet = new Sheet(this.coloured, (what) => this.changed(what));
     this.post = new Post(this);
     this.problem = '';

@@ -33,6 +33,7 @@ class Stage {
     heard('engine', (engine) => ((this.engine = engine), this.draw()));
     heard('stop', ({ keep }) => this.stop(keep));
     heard('step', (move) => this.step(move));
+    heard('jobs', (jobs) => this.trigger('resume', { jobs }));
   }
 
   build(root) {

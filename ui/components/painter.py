@@ -6,7 +6,7 @@ that `keep` gave out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from ui.components.base import Scripted, script
@@ -19,6 +19,7 @@ def painter(
     elem_id: str,
     mode: Literal["mask", "sketch", "map"],
     extendable: bool = False,
+    examples: Sequence[Mapping[str, Any]] = (),
 ) -> Scripted:
     """The component. Its events: `painted` (there are new keys or borders) and `shaped` (the picture has
     another size, or its borders were dragged).
@@ -27,6 +28,7 @@ def painter(
 
     keep: turns {"path": a file that the page uploaded} into {"key", "width", "height", "url"} with perhaps
     "notes", or into {"problem": a sentence}. extendable: the borders of a mask's picture can be dragged.
+    examples: pictures as `keep` answers them, each with a "title", offered while there is none.
 
     The value that a listener gets: {"image", "mask": keys or None, "extend": pixels by side, "width",
     "height"}, with "shown", what the painter needs to come back after a reload. The value to send: {"image":
@@ -41,6 +43,7 @@ def painter(
         apply_default_css=False,
         mode=mode,
         extendable=extendable,
+        examples=[dict(example) for example in examples],
         **script("painter.js", "painted", "shaped"),
     )
 

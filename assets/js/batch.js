@@ -1,0 +1,71 @@
+// The batch: many pictures chosen at once, painted one after the other with the settings of the form.
+
+import { el, say, tell } from './dom.js';
+
+const PICTURES = 'image/png,image/jpeg,image/webp,image/gif,image/bmp,image/tiff,image/avif';
+
+export function mount({ root, props, trigger, server }) {
+  const words = el('p.batch-words', { role: 'status' });
+  const trouble = el('p.problem', { role: 'alert', hidden: true });
+  const bar = el('div.bar', { role: 'progressbar', 'aria-label': 'Batch', 'aria-valuemin': 0, hidden: true }, el('i'));
+  const folder = el('input', { type: 'file', multiple: true, hidden: true });
+  folder.webkitdirectory = true;
+  const files = el('input', { type: 'file', multiple: true, accept: PICTURES, hidden: true });
+  const button = (text, input) => el('button.deed', { type: 'button', onclick: () => input.click() }, text);
+  const buttons = el('div.batch-buttons', {}, button('Choose a folder', folder), button('Choose pictures', files), folder, files);
+  root.className = 'batch';
+  root.append(el('p.batch-hint', {}, 'Each picture is painted with the settings above; what was done before is skipped.'), buttons, bar, words, trouble);
+
+  const take = async (input) => {
+    const chosen = [...input.files].filter((file) => file.type.startsWith('image/'));
+    input.value = '';
+    trouble.hidden = true;
+    if (!chosen.length) return complain('There are no pictures among these files.');
+    const keys = [];
+    const refused = [];
+    for (const [at, file] of chosen.entries()) {
+      say(words, `Taking in ${at + 1} of ${chosen.length}: ${file.name}`);
+      const answer = await keep(file, server);
+      if (answer.key) keys.push(answer.key);
+      else refused.push(`${file.name}: ${answer.problem}`);
+    }
+    if (refused.length) complain(refused.join(' '));
+    if (!keys.length) return say(words, '');
+    props.value = { keys };
+    trigger('run');
+  };
+  const complain = (sentence) => {
+    say(trouble, sentence);
+    trouble.hidden = false;
+  };
+  for (const input of [folder, files]) input.addEventListener('change', () => take(input));
+
+  const show = (value) => {
+    if (value?.problem) complain(value.problem);
+    if (!value || !('total' in value)) return;
+    if (value.jobs?.length) tell('jobs', value.jobs); // the stage shows how they develop
+    const { done, skipped, failed, total } = value;
+    const past = done + skipped + failed;
+    bar.hidden = false;
+    bar.setAttribute('aria-valuemax', total);
+    bar.setAttribute('aria-valuenow', past);
+    bar.firstChild.style.transform = `scaleX(${past / total})`;
+    const parts = [`${done} of ${total} painted`];
+    if (skipped) parts.push(`${skipped} skipped, done before`);
+    if (failed) parts.push(`${failed} failed`);
+    say(words, `${parts.join(', ')}.`);
+  };
+  return { show };
+}
+
+async function keep(file, server) {
+  const form = new FormData();
+  form.append('files', file, file.name);
+  try {
+    const answer = await fetch(new URL('gradio_api/upload', document.baseURI), { method: 'POST', body: form });
+    if (answer.ok) return await server.keep({ path: (await answer.json())[0] });
+  } catch {
+    // the sentence below
+  }
+  return { problem: 'It could not be sent.' };
+}

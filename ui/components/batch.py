@@ -1,0 +1,28 @@
+"""The batch's part of the page: a folder or some pictures chosen at once, and how far they have come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ui.components.base import Scripted, script
+
+
+def batch(answer: Callable[[dict[str, Any]], dict[str, Any]], elem_id: str) -> Scripted:
+    """The component. Event: `run`, with {"keys": pictures in the store} as its value; it shows {"done",
+    "skipped", "failed", "total"} with perhaps a "problem".
+
+    answer: turns {"path"} of an uploaded file into {"key", ...} or {"problem"}.
+    """
+
+    def keep(asked: dict[str, Any]) -> dict[str, Any]:  # Gradio marks the function, which no method bears
+        return answer(asked)
+
+    return Scripted(
+        value={},
+        elem_id=elem_id,
+        elem_classes=["plain"],
+        server_functions=[keep],
+        apply_default_css=False,
+        **script("batch.js", "run"),
+    )
