@@ -30,7 +30,7 @@ def client(address: str) -> Client:
 
 
 def paint(client: Client, **settings: Any) -> tuple[list[str], str]:
-    return client.predict(**{"prompt": "a red house", **SMALL, **settings}, api_name="/text_to_image")
+    return client.predict(**{"prompt": "a red house", **SMALL, **settings}, api_name="/paint")
 
 
 def test_a_prompt_ends_in_a_kept_file_that_tells_how_it_was_made(client: Client) -> None:
@@ -57,8 +57,8 @@ def test_every_picture_of_a_batch_is_told(client: Client) -> None:
 
 def test_the_only_endpoint_takes_the_fields_of_the_request(client: Client) -> None:
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert list(endpoints) == ["/text_to_image"]
-    parameters = endpoints["/text_to_image"]["parameters"]
+    assert list(endpoints) == ["/paint"]
+    parameters = endpoints["/paint"]["parameters"]
     assert [one["parameter_name"] for one in parameters] == list(GenerationRequest.model_fields)
     assert [one["parameter_name"] for one in parameters if not one["parameter_has_default"]] == ["prompt"]
 
@@ -100,7 +100,7 @@ def test_a_picture_is_served_as_the_file_it_is_and_nothing_else_is(client: Clien
 
 
 def test_the_queue_cannot_be_gone_around(address: str) -> None:
-    answer = httpx.post(f"{address}/gradio_api/run/text_to_image", json={"data": ["a red house"]})
+    answer = httpx.post(f"{address}/gradio_api/run/paint", json={"data": ["a red house"]})
     assert answer.status_code == 404
 
 

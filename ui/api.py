@@ -1,6 +1,7 @@
-"""The endpoints for scripts (gradio_client): `/text_to_image` takes the request's fields by name.
+"""The endpoints for scripts (gradio_client): `/paint` takes the request's fields by name, pictures by key.
 
-Signatures are made from the request's fields, so a new field is an argument of the endpoint at once.
+`/keep_picture` takes a picture's file and gives its key. Signatures are made from the request's fields, so a
+new field is an argument of the endpoint at once.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import gradio as gr
 from pipelines.events import Cancelled, Failed, Finished
 from pipelines.request import GenerationRequest, InvalidRequest
 from pipelines.worker import Worker
+from ui import store
 
 Kept = tuple[list[str], str]
 """The kept files' paths, and the generation text of the first."""
@@ -22,11 +24,26 @@ Kept = tuple[list[str], str]
 
 def add(worker: Worker) -> None:
     """Adds the endpoints to the page that is being built."""
-    gr.api(text_to_image(worker), api_name="text_to_image", concurrency_limit=None)
+    gr.api(paint(worker), api_name="paint", concurrency_limit=None)
+    gr.api(keep_picture(worker), api_name="keep_picture", concurrency_limit=None)
 
 
-def text_to_image(worker: Worker) -> Callable[..., Awaitable[Kept]]:
-    """The function behind `/text_to_image`, with the request's fields as its parameters."""
+def keep_picture(worker: Worker) -> Callable[[gr.FileData], dict[str, Any]]:
+    """The function behind `/keep_picture`."""
+
+    def keep(picture: gr.FileData) -> dict[str, Any]:
+        """Takes a picture in for `image`, `mask_image` or a control unit; returns its key and size."""
+        path = picture["path"] if isinstance(picture, dict) else picture.path
+        answer = store.keep(worker.store, {"path": path})
+        if "problem" in answer:
+            raise gr.Error(answer["problem"], print_exception=False)
+        return {name: answer[name] for name in ("key", "width", "height")}
+
+    return keep
+
+
+def paint(worker: Worker) -> Callable[..., Awaitable[Kept]]:
+    """The function behind `/paint`, with the request's fields as its parameters."""
     names = list(GenerationRequest.model_fields)
 
     async def run(*given: Any) -> Kept:
