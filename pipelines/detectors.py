@@ -145,9 +145,7 @@ class Detectors:
     def _load(self, row: Preprocessor, files: Sequence[Path]) -> Any:
         import pickle
 
-        import controlnet_aux
-
-        cls = getattr(controlnet_aux, row.detector)
+        cls = getattr(poses.controlnet_aux(), row.detector)
         try:
             detector = _LOADS.get(row.detector, _load)(cls, [str(file) for file in files], self.device)
         except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:

@@ -6,8 +6,10 @@ it is not seen. Joints may lie outside of the picture, from `LEAST` to `MOST`.
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -60,15 +62,22 @@ class _Size(NamedTuple):
     height: float
 
 
+def controlnet_aux() -> Any:
+    """The library, imported when first needed: that takes seconds, and warns of packages nobody asked for."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module("controlnet_aux")
+
+
 def draw_poses(poses: Sequence[Pose], width: int, height: int) -> np.ndarray:
     """The skeletons of `poses` on black, uint8 (height, width, 3), drawn by controlnet-aux itself."""
     import numpy as np
-    from controlnet_aux.open_pose.body import Keypoint
-    from controlnet_aux.open_pose.util import draw_bodypose
 
+    drawing = controlnet_aux().open_pose
+    draw_bodypose, keypoint = drawing.util.draw_bodypose, drawing.body.Keypoint
     canvas = np.zeros((height, width, 3), np.uint8)
     for pose in poses:
-        draw_bodypose(canvas, [None if joint is None else Keypoint(*joint) for joint in pose])
+        draw_bodypose(canvas, [None if joint is None else keypoint(*joint) for joint in pose])
     return canvas
 
 

@@ -55,9 +55,9 @@ def test_every_picture_of_a_batch_is_told(client: Client) -> None:
     assert [metadata.read_fields(Path(path))["seed"] for path in paths] == [1, 2, 3, 4]
 
 
-def test_the_only_endpoint_takes_the_fields_of_the_request(client: Client) -> None:
+def test_the_endpoint_takes_the_fields_of_the_request(client: Client) -> None:
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert list(endpoints) == ["/paint"]
+    assert list(endpoints) == ["/paint", "/keep_picture"]
     parameters = endpoints["/paint"]["parameters"]
     assert [one["parameter_name"] for one in parameters] == list(GenerationRequest.model_fields)
     assert [one["parameter_name"] for one in parameters if not one["parameter_has_default"]] == ["prompt"]
