@@ -103,6 +103,7 @@ def finish_joints(work: Path, path: Path = WEIGHTS) -> None:
     """Writes the averaged weights in half precision to `path`."""
     saved = torch.load(work / "checkpoints" / "joints-0.pt", map_location="cpu", weights_only=True)
     save_file({name: value.half().contiguous() for name, value in saved["average"].items()}, path)
+    path.chmod(0o644)  # safetensors writes for the owner alone
 
 
 @lru_cache(maxsize=2)
