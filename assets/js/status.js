@@ -7,6 +7,11 @@ const KEYS = [
   [['Esc'], 'Stop the run'],
   [['←', '→'], 'Step back and forth through the film'],
   [['Home', 'End'], 'First step, finished picture'],
+  [['B', 'E', 'L', 'S', 'R', 'G'], 'Paint: brush, eraser, line, lasso, rectangle, fill'],
+  [['[', ']'], 'Paint: smaller, larger brush'],
+  [['Ctrl', '+', 'Z'], 'Paint and pose: undo (Ctrl+Y redoes)'],
+  [['Space'], 'Paint: hold it to move the picture, the wheel zooms'],
+  [['M', 'N', 'H'], 'Pose: mirror, new person, hide a joint'],
   [['?'], 'This sheet'],
 ];
 
