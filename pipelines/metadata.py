@@ -117,7 +117,8 @@ def parse(text: str) -> dict[str, Any]:
     Reads what this program, the webui since 1.0, its kin and Civitai write; never raises. Values are given
     as found: whether they suit is for the request to say. Where there is a parameter line, what the format
     leaves out because it is the default is given too: no negative prompt is "", a sampler without a schedule
-    "Automatic", no variation strength 0. Text without a parameter line is all prompt and negative prompt.
+    "Automatic", no variation strength 0, and so on with a mask's settings. Text without a parameter line is
+    all prompt and negative prompt.
     """
     if text.count("\r\n") == text.count("\n"):
         text = text.replace("\r\n", "\n")
@@ -198,6 +199,8 @@ def _fields(prompt: str | None, negative: str | None, pairs: Mapping[str, str]) 
             extras[key] = value
     if "seed" in fields:
         fields.setdefault("subseed_strength", 0.0)
+    if "mask_blur" in fields:
+        fields = {**picture_fields.LEFT_OUT, **fields}
     return {**fields, "extras": extras}
 
 

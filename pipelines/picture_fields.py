@@ -76,6 +76,17 @@ def _unit_text(unit: ControlUnit) -> str:
     return ", ".join(f"{key}: {value}" for key, value in values.items())
 
 
+LEFT_OUT = MappingProxyType(
+    {
+        "mask_inverted": False,
+        "inpaint_area": "whole picture",
+        "masked_content": "original",
+        "soft_inpainting": False,
+    }
+)
+"""What an inpainting run's text, which always tells "Mask blur", does not tell because it is the default."""
+
+
 def read(key: str, value: str) -> dict[str, Any]:
     """The request fields that a pair tells; empty for a pair that is none of these, or holds no such value.
 

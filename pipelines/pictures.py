@@ -9,15 +9,18 @@ import contextlib
 import hashlib
 import io
 import os
+import re
 import secrets
+import struct
 import time
 import warnings
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from pipelines.metadata import UnreadablePicture
 
@@ -43,6 +46,12 @@ _ENDINGS = {
 }
 _SHOWN_AS_THEY_ARE = ("PNG", "JPEG", "WEBP")
 _ORIENTATION = 0x0112
+_KEY = re.compile(r"[0-9a-f]{32}")
+_BROKEN = (
+    *(OSError, ValueError, TypeError, LookupError, SyntaxError, ArithmeticError, EOFError),
+    *(struct.error, zlib.error, MemoryError, RuntimeError, AttributeError),
+)
+"""All that Pillow's readers raise on files that are cut short or were tampered with."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +86,13 @@ def shallow(pixels: np.ndarray) -> np.ndarray:
     """`pixels` (h, w, 3 or 4) uint8 or uint16 as uint8 (h, w, 3), what is transparent over white."""
     import numpy as np
 
+    if pixels.shape[2] == 4:
+        full = np.iinfo(pixels.dtype).max
+        share = pixels[..., 3:].astype(np.float32) / full
+        return np.rint(pixels[..., :3] * share * (255 / full) + 255 * (1 - share)).astype(np.uint8)
     if pixels.dtype == np.uint16:
-        pixels = (pixels // 257).astype(np.uint8)  # 65535 / 255
-    if pixels.shape[2] == 3:
-        return pixels
-    share = pixels[..., 3:].astype(np.float32) / 255
-    return np.rint(pixels[..., :3] * share + 255 * (1 - share)).astype(np.uint8)
+        return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return pixels
 
 
 class PictureStore:
@@ -100,27 +110,29 @@ class PictureStore:
         data = source if isinstance(source, bytes) else source.read_bytes()
         key = hashlib.sha256(data).hexdigest()[:32]
         with _opened(data) as picture:
-            notes = _notes(picture)
             path = self.root / f"{key}{_ENDINGS[str(picture.format)]}"
             if not path.exists():
                 _write(path, data)
-            upright = _upright(picture)
-        os.utime(path)
-        shown = self._shown(path, upright)
-        return Stored(key, upright.width, upright.height, shown, notes)
+            os.utime(path)
+            return self._told(path, picture, data)
 
-    def _shown(self, path: Path, upright: Image.Image) -> Path:
-        with Image.open(path) as asis:
-            plain = (
-                asis.format in _SHOWN_AS_THEY_ARE
-                and asis.mode in ("RGB", "RGBA", "L")
-                and asis.getexif().get(_ORIENTATION, 1) == 1
-                and max(asis.size) <= SHOWN_SIDE
-            )
-        if plain:
-            return path
+    def _told(self, path: Path, picture: Image.Image, data: bytes) -> Stored:
+        upright = _upright(picture)
+        as_it_is = (
+            picture.format in _SHOWN_AS_THEY_ARE
+            and picture.mode in ("RGB", "RGBA", "L")
+            and max(picture.size) <= SHOWN_SIDE
+            and _orientation(picture) == 1
+        )
+        frames = _frames(picture)  # last: counting them may leave a broken file at another one
+        shown = path if as_it_is and frames == 1 else self._shown(path, upright, data)
+        return Stored(path.stem, upright.width, upright.height, shown, _notes(picture, frames))
+
+    def _shown(self, path: Path, upright: Image.Image, data: bytes) -> Path:
         shown = path.with_name(f"{path.stem}.shown.png")
         if not shown.exists():
+            if upright.mode.startswith("I;16"):
+                upright = read_original(data).rgb()  # Pillow would make all but the darkest of it white
             small = upright.convert("RGBA" if _has_alpha(upright) else "RGB")
             small.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.LANCZOS)
             buffer = io.BytesIO()
@@ -131,31 +143,36 @@ class PictureStore:
 
     def stored(self, key: str) -> Stored:
         """What is known of the picture with that key. Raises `UnreadablePicture` when it is not there."""
-        path = self._path(key)
-        with _opened(path.read_bytes()) as picture:
-            upright = _upright(picture)
-        return Stored(key, upright.width, upright.height, self._shown(path, upright))
+        path, data = self._found(key)
+        with _opened(data) as picture:
+            return self._told(path, picture, data)
 
     def load(self, key: str) -> Original:
         """The picture with that key, every bit of it. Raises `UnreadablePicture` when it is not there."""
-        path = self._path(key)
-        os.utime(path)
-        return read_original(path.read_bytes())
+        return read_original(self._found(key)[1])
 
-    def _path(self, key: str) -> Path:
-        found = [path for path in self.root.glob(f"{key}.*") if ".shown" not in path.name]
-        if not found or not key.isalnum():
-            raise UnreadablePicture(
-                "A picture that this run needs is no longer kept here: drop, paste or choose it once more."
-            )
-        return found[0]
+    def _found(self, key: str) -> tuple[Path, bytes]:
+        """A picture's file, marked as used, and its bytes."""
+        for path in self.root.glob(f"{key}.*") if _KEY.fullmatch(key) else ():
+            if ".shown" in path.name:
+                continue
+            with contextlib.suppress(FileNotFoundError):  # swept this moment
+                os.utime(path)
+                return path, path.read_bytes()
+        raise UnreadablePicture(
+            "A picture that this run needs is no longer kept here: drop, paste or choose it once more."
+        )
 
     def sweep(self, days: float = KEPT_DAYS) -> int:
         """Deletes what was not used for so many days; returns how many files."""
-        old = [path for path in self.root.glob("*.*") if path.stat().st_mtime < time.time() - days * 86400]
-        for path in old:
-            path.unlink(missing_ok=True)
-        return len(old)
+        before = time.time() - days * 86400
+        count = 0
+        for path in self.root.glob("*.*"):
+            with contextlib.suppress(FileNotFoundError):  # another program sweeps here too
+                if path.is_file() and path.stat().st_mtime < before:
+                    path.unlink()
+                    count += 1
+        return count
 
 
 def read_original(data: bytes) -> Original:
@@ -164,7 +181,7 @@ def read_original(data: bytes) -> Original:
 
     with _opened(data) as picture:
         if _is_deep(picture, data):
-            return Original(_deep(data, picture.getexif().get(_ORIENTATION, 1)))
+            return Original(_deep(data, _orientation(picture)))
         upright = _upright(picture)
         mode = "RGBA" if _has_alpha(upright) else "RGB"
         return Original(np.asarray(upright.convert(mode)))
@@ -202,6 +219,10 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
                     f"{picture.format} pictures cannot be used: save it as PNG, JPEG or WebP."
                 )
             picture.load()
+            if picture.mode in ("F", "I") and not _is_deep(picture, data):
+                raise UnreadablePicture(
+                    "The picture has 32 bits a channel, which cannot be used: save it with 8 or 16."
+                )
         except UnreadablePicture:
             raise
         except Image.DecompressionBombError:
@@ -210,7 +231,7 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
             raise UnreadablePicture(
                 "This file is no picture that can be read: use PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF."
             ) from None
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
+        except _BROKEN as error:
             raise UnreadablePicture(
                 f"The picture is broken or cut off ({error}): save or download it anew."
             ) from None
@@ -235,8 +256,27 @@ def _too_large(given: str) -> str:
 
 
 def _upright(picture: Image.Image) -> Image.Image:
-    turned: Image.Image = ImageOps.exif_transpose(picture)
-    return turned
+    try:
+        turned: Image.Image = ImageOps.exif_transpose(picture)
+        return turned
+    except _BROKEN:  # the pixels are sound, what is said about them is not
+        return picture.copy()
+
+
+def _orientation(picture: Image.Image) -> int:
+    """How the picture lies, as its EXIF says: 1 to 8; 1, upright, where it says nothing sound."""
+    try:
+        found = picture.getexif().get(_ORIENTATION, 1)
+    except _BROKEN:
+        return 1
+    return found if found in range(1, 9) else 1
+
+
+def _frames(picture: Image.Image) -> int:
+    try:
+        return int(getattr(picture, "n_frames", 1))
+    except _BROKEN:
+        return 1
 
 
 def _has_alpha(picture: Image.Image) -> bool:
@@ -246,12 +286,15 @@ def _has_alpha(picture: Image.Image) -> bool:
 def _is_deep(picture: Image.Image, data: bytes) -> bool:
     if picture.format == "PNG":
         return data[24] == 16 and data[25] in (0, 2, 4, 6)  # bit depth and colour type of the header
-    return picture.format == "TIFF" and picture.mode in ("I;16", "I;16B", "I;16L")
+    if not isinstance(picture, TiffImagePlugin.TiffImageFile):
+        return False
+    bits = picture.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE)
+    return picture.mode in ("I;16", "I;16B", "I;16L") or (picture.mode == "RGB" and bits == (16, 16, 16))
 
 
-def _notes(picture: Image.Image) -> tuple[str, ...]:
+def _notes(picture: Image.Image, frames: int) -> tuple[str, ...]:
     notes = []
-    if getattr(picture, "n_frames", 1) > 1 and picture.format in ("GIF", "WEBP", "PNG", "TIFF"):
+    if frames > 1 and picture.format in ("GIF", "WEBP", "PNG", "TIFF"):
         notes.append("The file holds several pictures; the first one is used.")
     if picture.mode == "CMYK":
         notes.append("The picture's printing colours (CMYK) were turned into screen colours.")

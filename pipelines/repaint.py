@@ -46,10 +46,14 @@ class Canvas:
     def shown(self, width: int, height: int, fill: bool) -> Image.Image:
         """What the model sees, RGB of width x height. With `fill` the masked area has its surroundings'
         colours instead of its own."""
-        rgb = shallow(self.pixels)
+        left, top, right, bottom = self.box
+        across, down = (right - left) // 2, (bottom - top) // 2  # as much around as it takes to fill it
+        x, y = max(0, left - across), max(0, top - down)
+        place = (slice(y, bottom + down), slice(x, right + across))
+        rgb, kept = shallow(self.pixels[place]), self.amount[place] == 0
         if fill:
-            rgb = spread(rgb, self.amount == 0)
-        return _to_size(cut(rgb, self.box), width, height)
+            rgb = spread(rgb, kept)
+        return _to_size(cut(rgb, (left - x, top - y, right - x, bottom - y)), width, height)
 
     def mask(self, width: int, height: int) -> Image.Image:
         """Where the model paints, as L of width x height: white where anything changes by half or more, or
@@ -74,25 +78,29 @@ class Canvas:
 
         left, top, right, bottom = self.box
         width, height = self.size
-        sized = np.asarray(_to_size(np.asarray(painted), right - left, bottom - top)).astype(np.float32)
+        scaled = np.asarray(_to_size(np.asarray(painted), right - left, bottom - top))
         inner = (max(left, 0), max(top, 0), min(right, width), min(bottom, height))
-        sized = cut(sized, (inner[0] - left, inner[1] - top, inner[2] - left, inner[3] - top))
+        scaled = cut(scaled, (inner[0] - left, inner[1] - top, inner[2] - left, inner[3] - top))
+        sized = scaled.astype(np.float32)
         place = (slice(inner[1], inner[3]), slice(inner[0], inner[2]))
         if self.new[place].any():
-            sized = matched(sized, shallow(self.pixels[place]).astype(np.float32), self.new[place])
+            kept = self.amount[place] == 0
+            sized = matched(sized, shallow(self.pixels[place]).astype(np.float32), self.new[place], kept)
         deep = self.pixels.dtype == np.uint16
         if deep:
             sized = sized * 257
-        share = self.amount[place][..., None]
+        top_value = 65535 if deep else 255
+        share = self.amount[place]
+        touched = share > 0
         result = self.pixels.copy()
         part = result[place]
-        mixed = part[..., :3] * (1 - share) + sized * share
-        top_value = 65535 if deep else 255
-        touched = share[..., 0] > 0
-        part[..., :3][touched] = np.clip(np.rint(mixed[touched]), 0, top_value).astype(result.dtype)
-        if result.shape[2] == 4:  # what is painted can be seen
-            alpha = part[..., 3] * (1 - share[..., 0]) + top_value * share[..., 0]
-            part[..., 3][touched] = np.rint(alpha[touched]).astype(result.dtype)
+        ours = share[touched][:, None]
+        theirs = 1 - ours
+        if result.shape[2] == 4:  # what is painted can be seen; what could not be seen has no colour to give
+            theirs = theirs * (part[touched][:, 3:] / np.float32(top_value))
+            part[..., 3][touched] = np.rint((theirs + ours)[:, 0] * top_value).astype(result.dtype)
+        mixed = (part[..., :3][touched] * theirs + sized[touched] * ours) / (theirs + ours)
+        part[..., :3][touched] = np.clip(np.rint(mixed), 0, top_value).astype(result.dtype)
         return result
 
     def untouched(self, result: np.ndarray) -> int:
@@ -121,15 +129,15 @@ def canvas_for(request: GenerationRequest, original: Original, mask: Original | 
     around = ((top, bottom), (left, right))
     new = np.pad(np.zeros((height, width), bool), around, constant_values=True)
     painted = np.pad(painted, around)
-    if not (painted > 0).any() and not new.any():
+    soft = request.soft_inpainting
+    hard = painted if soft else (painted >= 0.5).astype(np.float32)
+    if not (hard > 0).any() and not new.any():
         raise InvalidRequest(
             {
                 "mask_image": "The mask is empty, so nothing would be painted: paint over what is to change, "
                 "or extend the picture."
             }
         )
-    soft = request.soft_inpainting
-    hard = painted if soft else (painted >= 0.5).astype(np.float32)
     amount = _blurred(np.clip(hard * 4, 0, 1) if soft else hard, request.mask_blur)
     amount[new] = 1
     change = np.where(new, np.float32(1), hard)
@@ -167,8 +175,17 @@ def _blurred(amount: np.ndarray, sigma: int) -> np.ndarray:
 
     if not sigma:
         return amount.copy()
-    reach = 2 * int(2.5 * sigma + 0.5) + 1
-    return np.asarray(cv2.GaussianBlur(amount, (reach, reach), sigma, borderType=cv2.BORDER_REPLICATE))
+    reach = int(2.5 * sigma + 0.5)
+    rows, columns = np.flatnonzero(amount.any(1)), np.flatnonzero(amount.any(0))
+    result = np.zeros_like(amount)
+    if rows.size:  # all else stays 0, and a photograph is much larger than what is painted in it
+        place = (
+            slice(max(0, int(rows[0]) - reach), int(rows[-1]) + 1 + reach),
+            slice(max(0, int(columns[0]) - reach), int(columns[-1]) + 1 + reach),
+        )
+        kernel = (2 * reach + 1, 2 * reach + 1)
+        result[place] = cv2.GaussianBlur(amount[place], kernel, sigma, borderType=cv2.BORDER_REPLICATE)
+    return result
 
 
 def _box(request: GenerationRequest, touched: np.ndarray, size: tuple[int, int]) -> Box:
@@ -190,9 +207,12 @@ def _box(request: GenerationRequest, touched: np.ndarray, size: tuple[int, int])
     whole = (0, 0, width, height)
     if request.resize_mode == "just resize" or abs(width / height / target - 1) < 0.03:
         return whole  # rounding to steps of 8 is no other shape
-    if request.resize_mode == "resize and fill":
-        return _grown(whole, target)
-    return _shrunk(whole, target)
+    shrunk = _shrunk(whole, target)
+    seen = np.zeros_like(touched)
+    seen[shrunk[1] : shrunk[3], shrunk[0] : shrunk[2]] = True
+    if request.resize_mode == "resize and fill" or (touched & ~seen).any():
+        return _grown(whole, target)  # what is cut off would not be painted
+    return shrunk
 
 
 def _grown(box: Box, target: float) -> Box:
@@ -286,16 +306,17 @@ def spread(rgb: np.ndarray, known: np.ndarray) -> np.ndarray:
     return result
 
 
-def matched(painted: np.ndarray, original: np.ndarray, new: np.ndarray) -> np.ndarray:
+def matched(painted: np.ndarray, original: np.ndarray, new: np.ndarray, kept: np.ndarray) -> np.ndarray:
     """`painted` (h, w, 3) float32 whose colours in the `new` area begin with those of `original` at the seam.
 
     The model paints the old area too, a little off; how far off it is at the seam is taken off the new area,
-    fading out over some 24 pixels.
+    fading out over some 24 pixels. Only what is `kept` of the old area (h, w) tells: elsewhere the model
+    was asked to paint something else.
     """
     import cv2
     import numpy as np
 
-    old = (~new).astype(np.float32)
+    old = (kept & ~new).astype(np.float32)
     if not old.any():
         return painted
     off = (original - painted) * old[..., None]

@@ -5,6 +5,7 @@ Field names are those of diffusers' pipeline calls, ranges live here once and th
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, get_args
@@ -230,11 +231,11 @@ class GenerationRequest(BaseModel):
         if self.image is None and (self.mask_image or any(self.extension)):
             raise _problem("image", "There is no picture to repaint or extend: drop, paste or choose one.")
         if self.image is not None and self.steps_run < 1:
-            least = 1 / self.num_inference_steps
+            least = math.ceil(100 / self.num_inference_steps) / 100
             raise _problem(
                 "strength",
                 f"Strength {self.strength:g} of {self.num_inference_steps} steps leaves no step to run: "
-                f"choose at least {max(0.01, least):.2f}, or more steps.",
+                f"choose at least {least:.2f}, or more steps.",
             )
         return self
 
@@ -331,6 +332,12 @@ def _sentence(name: str, field: FieldInfo | None, found: Any) -> str:
     title, kind, given = field.title or name, found["type"], _shown(found.get("input"))
     if kind == "sentence":
         return str(found["ctx"]["sentence"])
+    if name == "pose":
+        return (
+            f"{title} must be 1 to 8 people of eighteen joints, each two shares or null; {given} was given."
+        )
+    if name in ("image", "mask_image", "map_image"):
+        return f"{title} must be a picture that was put into the store; {given} was given."
     low, high, _ = limits(field)
     if kind in ("greater_than_equal", "less_than_equal"):
         return f"{title} must be between {low} and {high}; {given} was given."
@@ -358,8 +365,6 @@ def _sentence(name: str, field: FieldInfo | None, found: Any) -> str:
         return f"{title} must be one of {', '.join(get_args(field.annotation))}; {given} was given."
     if kind.startswith("bool"):
         return f"{title} must be on or off; {given} was given."
-    if kind == "string_pattern_mismatch":
-        return f"{title} must be a picture that was put into the store; {given} was given."
     if kind == "too_long" and name == "controls":
         return f"At most {MOST_CONTROLS} control units go together; {len(found['input'])} were given."
     if kind == "string_type":
