@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipelines import control, schedulers
+from pipelines.control_files import read_json
 from pipelines.request import GenerationRequest, InvalidRequest
 
 if TYPE_CHECKING:
@@ -27,24 +28,42 @@ def check(request: GenerationRequest, model: ModelSpec, controls: ControlLibrary
                 "Use it in the Inpaint tab, or choose another model."
             }
         )
+    if model.kind == "flow":
+        _check_flow_sampler(request, model)
     if request.image is not None:
-        _check_picture_run(request, model)
+        _check_picture_run(request)
     control.check(request, model, controls)
 
 
-def _check_picture_run(request: GenerationRequest, model: ModelSpec) -> None:
-    if model.kind == "flow" and not schedulers.starts_from_pictures(request.scheduler):
-        names = ", ".join(
-            name
-            for name, row in schedulers.SAMPLERS.items()
-            if row.flow and schedulers.starts_from_pictures(name)
-        )
+def _check_flow_sampler(request: GenerationRequest, model: ModelSpec) -> None:
+    """diffusers' samplers for flow matching do not all begin with a picture, nor take a schedule that the
+    model shifts by the picture's size."""
+    own = [name for name, row in schedulers.SAMPLERS.items() if row.flow]
+    if model.family == "Flux" or _shifts_by_size(model):
+        own = [name for name in own if schedulers.SAMPLERS[name].flow != "FlowMatchHeunDiscreteScheduler"]
+    if request.scheduler not in own:
         raise InvalidRequest(
             {
-                "scheduler": f"{request.scheduler} cannot begin with a picture on {model.title}, which was "
-                f"trained by flow matching. Choose one of {names}."
+                "scheduler": f"{request.scheduler} cannot follow the schedule of {model.title}: diffusers' "
+                f"{request.scheduler} for flow matching takes none. Choose one of {', '.join(own)}."
             }
         )
+    if request.image is None or schedulers.starts_from_pictures(request.scheduler):
+        return
+    names = ", ".join(name for name in own if schedulers.starts_from_pictures(name))
+    raise InvalidRequest(
+        {
+            "scheduler": f"{request.scheduler} cannot begin with a picture on {model.title}, which was "
+            f"trained by flow matching. Choose one of {names}."
+        }
+    )
+
+
+def _shifts_by_size(model: ModelSpec) -> bool:
+    return bool(read_json(model.folder / "scheduler/scheduler_config.json").get("use_dynamic_shifting"))
+
+
+def _check_picture_run(request: GenerationRequest) -> None:
     if request.subseed_strength > 0:
         raise InvalidRequest(
             {

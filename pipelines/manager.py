@@ -6,6 +6,8 @@ pictures of a job run one after the other, because batched kernels differ in the
 
 from __future__ import annotations
 
+import functools
+import inspect
 import io
 import threading
 import time
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from pipelines.devices import DevicePlan
     from pipelines.models import ModelLibrary, ModelSpec
     from pipelines.outputs import Outputs
+    from pipelines.pictures import Original
     from pipelines.request import ControlUnit, GenerationRequest
 
 RESIDENT_MODELS = 2
@@ -105,6 +108,8 @@ class PipelineManager:
         scheduler = schedulers.build(
             request.scheduler, request.schedule, model.scheduler_config, kind=model.spec.kind, seed=seed
         )
+        if not scheduler.config.get("use_dynamic_shifting"):
+            _pass_over_shift(scheduler)
         pipe = control.view(model.pipeline, request.task, networks, scheduler)
         pipe.set_progress_bar_config(disable=True)
         return pipe
@@ -158,18 +163,15 @@ class PipelineManager:
         """The pictures of a request, read and brought to its size. Raises `InvalidRequest` with a sentence
         for a picture that is gone or does not fit."""
         width, height = request.width, request.height
-        try:
-            if request.image is None:
-                return Shown(maps=tuple(self.control_map(unit, width, height) for unit in request.controls))
-            original = self.store.load(request.image)
-            if request.task == "image2image":
-                return Shown(
-                    image=resized(original.rgb(), width, height, request.resize_mode),
-                    maps=tuple(self.control_map(unit, width, height) for unit in request.controls),
-                )
-            mask = self.store.load(request.mask_image) if request.mask_image else None
-        except UnreadablePicture as problem:
-            raise InvalidRequest({"image": str(problem)}) from None
+        if request.image is None:
+            return Shown(maps=tuple(self.control_map(unit, width, height) for unit in request.controls))
+        original = self._stored(request.image, "image")
+        if request.task == "image2image":
+            return Shown(
+                image=resized(original.rgb(), width, height, request.resize_mode),
+                maps=tuple(self.control_map(unit, width, height) for unit in request.controls),
+            )
+        mask = self._stored(request.mask_image, "mask_image") if request.mask_image else None
         canvas = repaint.canvas_for(request, original, mask)
         return Shown(
             image=canvas.shown(width, height, fill=request.masked_content == "fill"),
@@ -177,6 +179,13 @@ class PipelineManager:
             maps=tuple(self._map_on(canvas, unit, width, height) for unit in request.controls),
             canvas=canvas,
         )
+
+    def _stored(self, key: str, field: str) -> Original:
+        """The stored picture with that key; what is wrong with it is told of the request's `field`."""
+        try:
+            return self.store.load(key)
+        except UnreadablePicture as problem:
+            raise InvalidRequest({field: str(problem)}) from None
 
     def control_map(self, unit: ControlUnit, width: int, height: int) -> Image:
         """What a control unit follows, RGB of width x height. Raises `InvalidRequest` with a sentence."""
@@ -225,6 +234,20 @@ class PipelineManager:
             if folder not in self._tokenizers:
                 self._tokenizers[folder] = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
             return prompts.count_tokens(prompt, self._tokenizers[folder])
+
+
+def _pass_over_shift(scheduler: Any) -> None:
+    """Flux's pipelines tell every scheduler a shift (`mu`) that counts only where the model's configuration
+    says so. The flow matching class then passes over it, the multistep ones would fail."""
+    set_timesteps = scheduler.set_timesteps
+    if "mu" not in inspect.signature(set_timesteps).parameters:
+        return
+
+    @functools.wraps(set_timesteps)
+    def unshifted(*args: Any, mu: Any = None, **kwargs: Any) -> Any:
+        return set_timesteps(*args, **kwargs)
+
+    scheduler.set_timesteps = unshifted
 
 
 def _untouched(canvas: repaint.Canvas, result: Any) -> str:
