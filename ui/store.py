@@ -6,6 +6,7 @@ into the store; a path that names anything but a fresh upload is refused.
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from pipelines.metadata import UnreadablePicture
 from pipelines.pictures import PictureStore, Stored
 
 Answer = dict[str, Any]
+
+_HASH = re.compile(r"[0-9a-f]{64}")
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "assets" / "examples"
 
@@ -56,13 +59,30 @@ def picture_of(store: PictureStore, key: Any) -> Answer | None:
 
 def keep(store: PictureStore, asked: Any) -> Answer:
     """Takes a fresh upload into the store: {"path"} -> the picture, or {"problem": sentence}."""
-    uploads = Path(get_upload_folder()).resolve()
-    path = Path(str(asked.get("path") if isinstance(asked, dict) else "")).resolve()
-    if not path.is_relative_to(uploads) or not path.is_file():
+    path = _upload(asked.get("path") if isinstance(asked, dict) else None)
+    if path is None:
         return {"problem": "The picture did not arrive: try it once more."}
     try:
         return shown(store.put(path))
     except UnreadablePicture as problem:
         return {"problem": str(problem)}
+    except OSError as problem:
+        return {"problem": f"The picture could not be kept: {problem.strerror or problem}."}
     finally:
         path.unlink(missing_ok=True)
+
+
+def _upload(path: Any) -> Path | None:
+    """The uploaded file with that path, None for everything else: what is kept is deleted afterwards.
+
+    Gradio puts uploads into folders called by their hash. Whatever else may lie in its folder, which a
+    setting can place anywhere, is not one.
+    """
+    if not isinstance(path, str):
+        return None
+    try:
+        uploads, found = Path(get_upload_folder()).resolve(), Path(path).resolve()
+        inside = found.relative_to(uploads).parts if found.is_file() else ()
+    except (OSError, ValueError, RuntimeError):  # no path at all, outside, or links in a circle
+        return None
+    return found if len(inside) > 1 and _HASH.fullmatch(inside[0]) else None

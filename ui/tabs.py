@@ -44,6 +44,8 @@ TABS = (
 
 PAINTERS = tuple(tab.painter for tab in TABS if tab.painter)
 _OWN = {name for tab in TABS for name in tab.fields}
+_PAINTED = ("image", "mask_image", *(f"extend_{side}" for side in SIDES))
+"""What only a painter tells of a request."""
 
 NO_PICTURE = "There is no picture yet: drop, paste or choose one, or send one here from the stage."
 NO_MASK = "Nothing is painted yet: paint over what is to change, or drag a border outwards."
@@ -70,7 +72,7 @@ def requested(values: Mapping[str, Any]) -> dict[str, Any]:
     kept = {
         name: value
         for name, value in values.items()
-        if name not in ("tab", "batch", *PAINTERS) and (name not in _OWN or name in tab.fields)
+        if name not in ("tab", "batch", *PAINTERS, *_PAINTED) and (name not in _OWN or name in tab.fields)
     }
     if tab.painter is None:
         return kept
@@ -96,9 +98,13 @@ def _masked(painted: Mapping[str, Any], inverted: bool) -> dict[str, Any]:
 
 
 def fitted(width: int, height: int, native: int, step: int = 8) -> tuple[int, int]:
-    """The size to work on a picture of width x height: its shape with about native x native pixels, or its
-    own size where that is smaller in area by no more than a half; in steps of `step`, 64 to 2048 a side."""
-    area = width * height
-    scale = 1.0 if native**2 / 2 <= area <= native**2 * 1.6 else (native**2 / area) ** 0.5
+    """The size to work on a picture of width x height: its own, where that has half to 1.6 times as many
+    pixels as native x native, else its shape with about so many; in steps of `step`, 64 to 2048 a side."""
+    across, down = (round(side / step) * step for side in (width, height))
+    fits = min(across, down) >= 64 and max(across, down) <= 2048
+    if fits and native**2 / 2 <= across * down <= native**2 * 1.6:
+        return across, down
+    scale = (native**2 / (width * height)) ** 0.5
+    scale = min(max(scale, 64 / min(width, height)), 2048 / max(width, height))
     across, down = (min(2048, max(64, round(side * scale / step) * step)) for side in (width, height))
     return across, down
