@@ -69,9 +69,10 @@ heard('problems', (problems) => {
     const row = field.closest('.card .row'); // a field in a row is too narrow for a sentence
     if (row) row.after(told);
     else field.append(told);
-    const input = field.querySelector('input, textarea');
-    input?.setAttribute('aria-invalid', 'true');
-    first ??= input;
+    const painter = field.querySelector('.painter');
+    const input = field.querySelector(painter ? '.teach:not([hidden]) .choose' : 'input, textarea');
+    if (!painter) input?.setAttribute('aria-invalid', 'true');
+    first ??= painter?.matches('.full') ? painter.querySelector('.easel') : input;
   }
   first?.focus();
 });

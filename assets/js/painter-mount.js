@@ -15,9 +15,11 @@ export function mount({ root, props, trigger, server }) {
   const known = painters.get(id);
   const serial = known?.serial ?? crypto.getRandomValues(new Uint32Array(1))[0];
   const keep = async (blob, name) => server.keep({ path: await upload(blob, name) });
+  const publish = () => (props.value = { ...painter.value, shown: painter.shown, by: serial });
   const onChange = (value) => {
-    props.value = { ...value, shown: painter.shown, by: serial };
+    publish();
     trigger('painted');
+    root.dispatchEvent(new Event('input', { bubbles: true })); // a sentence about what was missing goes
     const shape = shapeOf(value);
     if (shape !== shapes.get(id) && value.image) trigger('shaped');
     shapes.set(id, shape);
@@ -34,8 +36,14 @@ export function mount({ root, props, trigger, server }) {
       return painter.receive(image);
     }
     if (value?.by === serial) return null; // what it has told itself; it may have been painted on since
-    await painter.show(value?.shown ?? value ?? {});
+    const before = JSON.stringify(props.value);
+    const showing = painter.show(value?.shown ?? value ?? {});
+    painter.showing = showing;
+    await showing;
+    if (painter.showing === showing) painter.showing = null;
     shapes.set(id, shapeOf(painter.value)); // what was shown keeps the size that was chosen for it
+    // A run and the browser's memory take keys, not the pictures that the server sent.
+    if (value?.image && JSON.stringify(props.value) === before) publish();
     return null;
   };
   return { show, painter };
@@ -53,7 +61,10 @@ async function upload(blob, name) {
 
 /** Someone is about to use what is painted: `wait` gathers what they must wait for. */
 heard('settle', ({ wait }) => {
-  for (const painter of painters.values()) if (painter.unsaved) wait.push(painter.flush());
+  for (const painter of painters.values()) {
+    if (painter.showing) wait.push(painter.showing.then(() => painter.flush()));
+    else if (painter.unsaved) wait.push(painter.flush());
+  }
 });
 
 /** A picture from elsewhere in the page is sent to a painter. */
