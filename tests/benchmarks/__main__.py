@@ -7,7 +7,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import painter, runs, server
+from tests.benchmarks import controls, painter, runs, server
 from tests.benchmarks.figure import Figure
 
 BENCHMARKS = {
@@ -17,6 +17,8 @@ BENCHMARKS = {
     "startup": server.startup,
     "idle": server.idle,
     "painter": painter.painting,
+    "led-run": controls.led_run,
+    "maps": controls.maps,
 }
 
 
