@@ -422,3 +422,14 @@ def test_cutting_beyond_the_picture() -> None:
 def test_a_canvas_knows_its_size() -> None:
     canvas = canvas_for(wanted(extend_top=8), Original(noise(40, 30)), mask(40, 30, (3, 3, 9, 9)))
     assert isinstance(canvas, Canvas) and canvas.size == (40, 38)
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_filling_looks_around_on_every_side(turns: int) -> None:
+    pixels = np.full((300, 300, 3), (0, 0, 250), np.uint8)
+    pixels[:, 150:] = (0, 250, 0)
+    request = wanted(104, 104, inpaint_area="only masked", mask_padding=0, mask_blur=0)
+    canvas = canvas_for(request, Original(np.rot90(pixels, turns)), mask(300, 300, (98, 98, 202, 202)))
+    filled = np.rot90(np.asarray(canvas.shown(104, 104, fill=True)), -turns).astype(int)
+    assert (filled[:, 2, 2] > filled[:, 2, 1] + 100).all()
+    assert (filled[:, -3, 1] > filled[:, -3, 2] + 100).all()
