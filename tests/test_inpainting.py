@@ -246,3 +246,25 @@ def test_soft_repainting_is_stopped_and_kept(manager: PipelineManager) -> None:
     assert finished.stopped and "Stopped at step: 2" in finished.pictures[0].parameters
     result = np.asarray(Image.open(finished.pictures[0].path))
     assert np.array_equal(result[:, :32], np.asarray(photo())[:, :32])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_half_precision_paints_softly_too(
+    models: tuple[Path, ...],
+    tmp_path: Path,
+    model: str,
+) -> None:
+    """The type that CPUs and GPUs are given where they are fast at it: noise and masks must follow it."""
+    half = PipelineManager(
+        ModelLibrary(models),
+        devices.choose("cpu", "bfloat16"),
+        Outputs(tmp_path / "outputs"),
+        PictureStore(tmp_path / "inputs"),
+    )
+    white = Image.new("L", (128, 128), 255)
+    for content in CONTENTS:
+        changes: dict[str, Any] = {"masked_content": content, "strength": 0.7}
+        soft = painted(half, model, ramp(), soft_inpainting=True, **changes)
+        assert np.array_equal(soft[:, :32], np.asarray(photo())[:, :32])
+        hard = painted(half, model, white, **changes)
+        assert np.array_equal(painted(half, model, white, soft_inpainting=True, **changes), hard)

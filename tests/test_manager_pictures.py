@@ -298,6 +298,36 @@ def test_the_kept_picture_is_diffusers_own(
     assert np.array_equal(ours, expected)
 
 
+@pytest.mark.parametrize("model", ["sd", "flux"])
+def test_the_masked_part_alone_and_its_part_of_the_map_are_shown(
+    manager: PipelineManager, plain: Callable[..., Any], model: str
+) -> None:
+    """The mask's 64 x 48 pixels without padding, made square: the run's size, so nothing is scaled."""
+    box = (32, 24, 96, 88)
+    shown, mask, drawn = photo(), square(), picture(7, (128, 128))
+    unit = {"model": NETWORKS[model][0], "map_image": put(manager, drawn)}
+    wanted = repainting(
+        manager, model, inpaint_area="only masked", mask_padding=0, strength=0.8, controls=[unit]
+    )
+    ours = kept(run(manager, wanted))
+    painted = plain(model, str(LED[model][2]), 1)(
+        prompt=PROMPT,
+        image=shown.crop(box),
+        mask_image=mask.crop(box),
+        control_image=drawn.crop(box),
+        controlnet_conditioning_scale=1.0,  # diffusers' own default differs by pipeline
+        width=64,
+        height=64,
+        strength=0.8,
+        num_inference_steps=4,
+        guidance_scale=4.0,
+        generator=torch.Generator().manual_seed(SEED),
+    ).images[0]
+    expected = shown.copy()
+    expected.paste(painted, box[:2], mask.crop(box))
+    assert np.array_equal(ours, np.asarray(expected))
+
+
 # ------------------------------------------------------------------------------- steps, previews and stopping
 
 
