@@ -41,22 +41,16 @@ def _check_flow_sampler(request: GenerationRequest, model: ModelSpec) -> None:
     own = [name for name, row in schedulers.SAMPLERS.items() if row.flow]
     if model.family == "Flux" or _shifts_by_size(model):
         own = [name for name in own if schedulers.SAMPLERS[name].flow != "FlowMatchHeunDiscreteScheduler"]
-    if request.scheduler not in own:
-        raise InvalidRequest(
-            {
-                "scheduler": f"{request.scheduler} cannot follow the schedule of {model.title}: diffusers' "
-                f"{request.scheduler} for flow matching takes none. Choose one of {', '.join(own)}."
-            }
-        )
-    if request.image is None or schedulers.starts_from_pictures(request.scheduler):
+    usable = [name for name in own if request.image is None or schedulers.starts_from_pictures(name)]
+    if request.scheduler in usable:
         return
-    names = ", ".join(name for name in own if schedulers.starts_from_pictures(name))
-    raise InvalidRequest(
-        {
-            "scheduler": f"{request.scheduler} cannot begin with a picture on {model.title}, which was "
-            f"trained by flow matching. Choose one of {names}."
-        }
+    why = (
+        f"cannot begin with a picture on {model.title}, which was trained by flow matching."
+        if request.scheduler in own
+        else f"cannot follow the schedule of {model.title}: diffusers' {request.scheduler} for flow matching "
+        "takes none."
     )
+    raise InvalidRequest({"scheduler": f"{request.scheduler} {why} Choose one of {', '.join(usable)}."})
 
 
 def _shifts_by_size(model: ModelSpec) -> bool:
