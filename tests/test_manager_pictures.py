@@ -103,20 +103,9 @@ def _cells() -> Iterator[Any]:
 def models(tiny_controls: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
     """The tiny models, an SD3 of 16 channels, which its inpainting pipeline wants, and an SD made for it."""
     more = tmp_path_factory.mktemp("more")
-    nine_channels().save_pretrained(more / "sd-nine", safe_serialization=True)
+    tiny.sd_inpaint().save_pretrained(more / "sd-nine", safe_serialization=True)
     wide_sd3().save_pretrained(more / "sd3-16", safe_serialization=True)
     return tiny_controls, more
-
-
-def nine_channels() -> Any:
-    """An SD whose denoiser is shown noise, mask and masked picture."""
-    from diffusers import UNet2DConditionModel
-
-    pipe = tiny.sd_inpaint()
-    config = {key: value for key, value in pipe.unet.config.items() if not key.startswith("_")}
-    torch.manual_seed(0)
-    pipe.register_modules(unet=UNet2DConditionModel(**(config | {"in_channels": 9})).eval())
-    return pipe
 
 
 def wide_sd3() -> Any:

@@ -176,7 +176,9 @@ def sd_inpaint() -> Any:
     base = sd()
 
     torch.manual_seed(0)
-    unet = UNet2DConditionModel.from_config({**base.unet.config, "in_channels": 9}).eval()
+    # Keys with an underscore name which values are defaults, and from_config would keep those.
+    config = {key: value for key, value in base.unet.config.items() if not key.startswith("_")}
+    unet = UNet2DConditionModel.from_config({**config, "in_channels": 9}).eval()
     parts = {**base.components, "unet": unet}
     return StableDiffusionInpaintPipeline(**parts, requires_safety_checker=False)
 
