@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -537,10 +537,10 @@ def _word(name: str) -> Any:
     return re.compile(rf"(^| ){name}( |$)")
 
 
-def touch(page: Page, places: Sequence[Point]) -> None:
+def touch(page: Page, places: list[Point]) -> None:
     """A finger draws through places and comes to rest: after a flick Chromium takes no tap for a moment."""
     session = page.context.new_cdp_session(page)
-    for at, (x, y) in enumerate([*places, *places[-1:] * 4]):
+    for at, (x, y) in enumerate(places + places[-1:] * 4):
         kind = "touchMove" if at else "touchStart"
         session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y, "id": 0}]})
         page.wait_for_timeout(30)
