@@ -359,6 +359,8 @@ def _sentence(name: str, field: FieldInfo | None, found: Any) -> str:
         return f"{title} is empty: write what the picture shows."
     if kind == "missing":
         return f"{title} is missing: choose one."
+    if kind == "string_too_short" and title == "ControlNet":
+        return "No ControlNet is chosen: choose one, or put one for this model into models/ControlNet."
     if kind == "string_too_short":
         return f"{title} may not be empty."
     if kind == "literal_error":

@@ -95,7 +95,10 @@ def test_bad_values_are_answered_in_a_sentence(field: str, value: Any, sentence:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"model": ""}, "ControlNet may not be empty."),
+        (
+            {"model": ""},
+            "No ControlNet is chosen: choose one, or put one for this model into models/ControlNet.",
+        ),
         ({"model": None}, "ControlNet must be text; nothing was given."),
         ({"model": "x" * 501}, "ControlNet may be 500 characters long; 501 were given. Shorten it."),
         ({"image": "x"}, "Picture must be a picture that was put into the store; 'x' was given."),

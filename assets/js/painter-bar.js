@@ -185,7 +185,8 @@ export class Bar {
     const { picture } = painter;
     const { left, top, right, bottom } = painter.sheet.extend;
     const [across, down] = picture ? [picture.width + left + right, picture.height + top + bottom] : [0, 0];
-    say(this.word, picture ? `${picture.width} × ${picture.height}` : '');
+    const notes = [picture?.notes ?? []].flat().join(' ');
+    say(this.word, picture ? [`${picture.width} × ${picture.height}`, notes].filter(Boolean).join('. ') : '');
     this.room.hidden = !(left || top || right || bottom);
     say(this.room.firstChild, `→ ${across} × ${down}`);
     say(this.percent, `${Math.round(view.scale * 100)}%`);

@@ -37,6 +37,8 @@ export class View {
       this.guide,
       this.ring,
     );
+    // A finger's stroke is no scroll: without this the browser may take the next tap on the page for its end.
+    this.easel.addEventListener('touchstart', (event) => event.preventDefault(), { passive: false });
     this.watcher = new ResizeObserver(() => this.resize());
     this.watcher.observe(this.easel);
   }
