@@ -64,7 +64,7 @@ def test_every_variable_that_is_used_is_given() -> None:
     given = set(re.findall(r"--([\w-]+):", TOKENS))
     for name in STYLES:
         text = (ASSETS / "css" / f"{name}.css").read_text("utf-8")
-        own = set(re.findall(r"--([\w-]+):", text)) | {"range_progress", "part", "shape"}
+        own = set(re.findall(r"--([\w-]+):", text)) | {"range_progress", "part", "shape", "colour"}
         assert set(re.findall(r"var\(--([\w-]+)", text)) <= given | own, name
     theme = " ".join(str(value) for value in VALUES.values())
     assert set(re.findall(r"var\(--([\w-]+)", theme)) <= given

@@ -81,9 +81,16 @@ def test_a_value_that_is_streamed_as_text_is_read(panel: Units) -> None:
     assert panel.preprocess('{"at": 1, "units": [{"on": true, "model": "edge"}]}') == [{"model": "edge"}]
 
 
-@pytest.mark.parametrize("value", [None, {"networks": []}, '{"at": 1}'])
-def test_parts_of_a_value_pass_as_they_are(panel: Units, value: Any) -> None:
+@pytest.mark.parametrize("value", [None, '{"at": 1}'])
+def test_nothing_and_streamed_texts_pass_as_they_are(panel: Units, value: Any) -> None:
     assert panel.postprocess(value) == value
+
+
+def test_a_part_of_a_value_brings_what_never_changes(panel: Units) -> None:
+    """The panel may be drawn first when a part has already taken the place of the whole value."""
+    shown = panel.postprocess({"networks": []})
+    assert shown["networks"] == [] and "units" not in shown
+    assert shown["fields"] and shown["preprocessors"] and shown["presets"] and shown["examples"]
 
 
 def test_a_unit_with_nothing_to_follow_is_told_of_by_the_request(panel: Units) -> None:
