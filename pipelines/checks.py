@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from pipelines.control import ControlLibrary
     from pipelines.models import ModelSpec
 
-TASK_WORDS = {"text2image": "text alone", "image2image": "image to image", "inpaint": "inpainting"}
-
 
 def check(request: GenerationRequest, model: ModelSpec, controls: ControlLibrary) -> None:
     """Raises `InvalidRequest` where sampler, task, control units and model do not go together."""

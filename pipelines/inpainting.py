@@ -70,10 +70,7 @@ class SoftMask:
         with torch.no_grad():
             self.latents: Tensor = pipe._encode_vae_image(image=pixels, generator=draw)
         self.noise = torch.randn(self.latents.shape, generator=draw).to(self.latents)
-        from torch.nn.functional import adaptive_avg_pool2d
-
-        grid = adaptive_avg_pool2d(torch.from_numpy(strengths)[None, None], self.latents.shape[-2:])
-        self.strengths = grid.to(self.latents).expand(1, self.latents.shape[1], -1, -1)
+        self.strengths = _pooled(strengths, self.latents).expand(1, self.latents.shape[1], -1, -1)
 
     def hold(self, index: int, latents: Tensor) -> Tensor:
         """The run's latents after its step `index` (0 for the first), with what may not change yet held."""
@@ -103,8 +100,13 @@ class SoftMask:
 def _on_grid(mask: Image, latents: Tensor) -> Tensor:
     """A mask as shares in 0-1 on the latents' grid, (1, 1, h, w)."""
     import numpy as np
+
+    return _pooled(np.asarray(mask.convert("L"), np.float32) / 255, latents)
+
+
+def _pooled(values: np.ndarray, latents: Tensor) -> Tensor:
+    """Values (height, width) averaged on the latents' grid, (1, 1, h, w)."""
     import torch
     from torch.nn.functional import adaptive_avg_pool2d
 
-    grey = torch.from_numpy(np.asarray(mask.convert("L"), np.float32) / 255)[None, None]
-    return adaptive_avg_pool2d(grey, latents.shape[-2:]).to(latents)
+    return adaptive_avg_pool2d(torch.from_numpy(values)[None, None], latents.shape[-2:]).to(latents)

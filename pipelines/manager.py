@@ -13,7 +13,6 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,8 +136,7 @@ class PipelineManager:
         )
         pictures: list[Picture] = []
         notes = list(encoded.notes)
-        with ExitStack() as modes:
-            modes.enter_context(control_modes(request.controls, networks, request.guidance_scale > 1))
+        with control_modes(request.controls, networks, request.guidance_scale > 1):
             for index in range(request.pictures):
                 pipe = self.pipeline_for(request, model, request.seed_of(index), networks)
                 run = PictureRun(pipe, request, shown, index, model.to_rgb, began, emit, steering)

@@ -1,6 +1,7 @@
 // The batch: many pictures chosen at once, painted one after the other with the settings of the form.
 
 import { el, say, tell } from './dom.js';
+import { keepFile } from './upload.js';
 
 const PICTURES = 'image/png,image/jpeg,image/webp,image/gif,image/bmp,image/tiff,image/avif';
 
@@ -25,7 +26,7 @@ export function mount({ root, props, trigger, server }) {
     const refused = [];
     for (const [at, file] of chosen.entries()) {
       say(words, `Taking in ${at + 1} of ${chosen.length}: ${file.name}`);
-      const answer = await keep(file, server);
+      const answer = await keepFile(file, server.keep);
       if (answer.key) keys.push(answer.key);
       else refused.push(`${file.name}: ${answer.problem}`);
     }
@@ -56,16 +57,4 @@ export function mount({ root, props, trigger, server }) {
     say(words, `${parts.join(', ')}.`);
   };
   return { show };
-}
-
-async function keep(file, server) {
-  const form = new FormData();
-  form.append('files', file, file.name);
-  try {
-    const answer = await fetch(new URL('gradio_api/upload', document.baseURI), { method: 'POST', body: form });
-    if (answer.ok) return await server.keep({ path: (await answer.json())[0] });
-  } catch {
-    // the sentence below
-  }
-  return { problem: 'It could not be sent.' };
 }

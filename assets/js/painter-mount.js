@@ -5,6 +5,7 @@
 
 import { heard } from './dom.js';
 import { Painter } from './painter.js';
+import { upload } from './upload.js';
 
 export const painters = new Map(); // by the id of the component
 const shapes = new Map(); // by the same: the picture's shape as it was told last
@@ -50,14 +51,6 @@ export function mount({ root, props, trigger, server }) {
 }
 
 const shapeOf = ({ width, height, extend }) => JSON.stringify([width, height, extend]);
-
-async function upload(blob, name) {
-  const form = new FormData();
-  form.append('files', blob, name);
-  const answer = await fetch(new URL('gradio_api/upload', document.baseURI), { method: 'POST', body: form });
-  if (!answer.ok) throw new Error(`The upload was answered ${answer.status}.`);
-  return (await answer.json())[0];
-}
 
 /** Someone is about to use what is painted: `wait` gathers what they must wait for. */
 heard('settle', ({ wait }) => {

@@ -1,7 +1,8 @@
 // A unit's picture and the map that is made of it, side by side: taken, shown live, edited by hand, replaced.
 
 import { el, icon, say } from './dom.js';
-import { Latest, ask, fileOf, keepFile } from './unit-server.js';
+import { Latest, fileOf } from './unit-server.js';
+import { ask, keepFile } from './upload.js';
 
 const REMOVE = 'M6 6l12 12 M18 6L6 18';
 const SAVE = 'M12 4v11 M7 11l5 5 5-5 M5 20h14';

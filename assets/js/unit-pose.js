@@ -2,7 +2,8 @@
 
 import { el, icon, say } from './dom.js';
 import { mapWish, sameLook } from './unit-picture.js';
-import { Latest, ask, keepFile } from './unit-server.js';
+import { Latest } from './unit-server.js';
+import { ask, keepFile } from './upload.js';
 
 const SAVE = 'M12 4v11 M7 11l5 5 5-5 M5 20h14';
 const REST = 300; // milliseconds that a pose must have rested before its map is drawn

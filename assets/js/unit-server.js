@@ -1,30 +1,4 @@
-// What a unit asks of the server: pictures to be kept, and maps to be drawn, the latest wish first.
-
-const LOST = 'The program did not answer. Is it still running? Try it again when it is.';
-
-/** Answers of a server function, with a sentence where there is no answer at all. */
-export async function ask(answer, asked) {
-  try {
-    return (await answer(asked)) ?? { problem: LOST };
-  } catch {
-    return { problem: LOST };
-  }
-}
-
-/** Sends a file or a blob to the store: {key, width, height, url} or {problem}. */
-export async function keepFile(file, keep, name = file.name) {
-  const form = new FormData();
-  form.append('files', file, name || 'picture.png');
-  try {
-    const sent = await fetch(new URL('gradio_api/upload', document.baseURI), { method: 'POST', body: form });
-    if (sent.status === 413) return { problem: 'The file is too large to be sent. Make it smaller.' };
-    if (!sent.ok) return { problem: LOST };
-    const [path] = await sent.json();
-    return ask(keep, { path });
-  } catch {
-    return { problem: LOST };
-  }
-}
+// What a unit asks of the server beside keeping pictures: maps to be drawn, the latest wish first.
 
 /** Draws what was wished for last: one request at a time, and what was overtaken is never sent. */
 export class Latest {
