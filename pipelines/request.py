@@ -34,6 +34,10 @@ MaskedContent = Literal["original", "fill", "latent noise", "latent nothing"]
 InpaintArea = Literal["whole picture", "only masked"]
 ControlMode = Literal["balanced", "prompt", "control"]
 """Which side a control unit gives way to: neither, the prompt, or (weakening the prompt) none."""
+OffloadMode = Literal["auto", "resident", "components", "groups", "sequential"]
+"""What of a model stays on the device in a run: all, a component at a time, groups of layers, a layer."""
+Quantisation = Literal["none", "int8", "int4", "float8"]
+"""How the denoiser's weights are held: as they are, or smaller and a little less exact."""
 
 PictureKey = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 """A picture in the data folder's store (pipelines.pictures), by the hash of its bytes."""
@@ -42,6 +46,7 @@ Pose = Annotated[tuple[Joint, ...], Field(min_length=18, max_length=18)]
 """OpenPose's eighteen joints as shares of width and height, None for one that is not seen."""
 
 MOST_CONTROLS = 4
+MOST_LORAS = 16
 
 
 class InvalidRequest(ValueError):
@@ -124,6 +129,46 @@ class ControlUnit(BaseModel):
             raise _problem(
                 "pose", "A person of the pose has fewer than two joints: nothing could be drawn of it."
             )
+        return self
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class LoraWeight(BaseModel):
+    """One LoRA (Hu et al., 2021) or LyCORIS adapter of a run, and how strongly it counts.
+
+    points: (share of the steps 0 .. 1, factor on the weights) between which the factor is interpolated
+    linearly; empty means 1 throughout. Outside `start` .. `end` (shares of the steps) it does not count.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str = _field(..., "LoRA", "The LoRA's name.", min_length=1, max_length=500)
+    weight: float = _field(1.0, "Weight", "How strongly it counts in the picture.", step=0.05, ge=-2, le=2)
+    text_weight: float | None = _field(
+        None, "Text weight", "The same in the text encoder; empty is as the weight.", step=0.05, ge=-2, le=2
+    )
+    start: float = _field(0.0, "Start", "From which share of the steps on it counts.", step=0.01, ge=0, le=1)
+    end: float = _field(1.0, "End", "Up to which share of the steps it counts.", step=0.01, ge=0, le=1)
+    points: tuple[tuple[Share, float], ...] = _field(
+        (), "Curve", "Points of share and factor; the weight follows the line through them.", max_length=16
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _one_value(cls, value: Any, info: ValidationInfo) -> Any:
+        return _no_switch(value, info, cls.model_fields)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.start >= self.end:
+            raise _problem("end", f"Start ({self.start:g}) must come before End ({self.end:g}).")
+        shares = [share for share, _ in self.points]
+        if shares != sorted(set(shares)):
+            raise _problem("points", "The curve's points must come one after the other.")
+        if any(abs(factor) > 2 for _, factor in self.points):
+            raise _problem("points", "A curve's factor must be between -2 and 2.")
         return self
 
 
@@ -212,6 +257,40 @@ class GenerationRequest(BaseModel):
     extend_bottom: int = _field(0, "Bottom", "Pixels to paint below.", step=8, ge=0, le=1024)
     controls: tuple[ControlUnit, ...] = _field(
         (), "Control", "Maps that the picture follows.", max_length=MOST_CONTROLS
+    )
+
+    loras: tuple[LoraWeight, ...] = _field(
+        (), "LoRAs", "Small additions to the model.", max_length=MOST_LORAS
+    )
+    vae: str = _field("", "VAE", "What turns latents into pixels; empty is the model's own.", max_length=500)
+    text_encoder: str = _field(
+        "", "Text encoder", "What reads the prompt; empty is the model's own.", max_length=500
+    )
+    clip_skip: int = _field(
+        1,
+        "Clip skip",
+        "2 leaves out the text encoder's last layer, as some models want.",
+        step=1,
+        ge=1,
+        le=12,
+    )
+    refiner: str = _field("", "Refiner", "A second model that ends the run.", max_length=500)
+    refiner_switch_at: float = _field(
+        0.8, "Refiner from", "From which share of the steps on the refiner runs.", step=0.01, ge=0.01, le=1
+    )
+    image_guidance_scale: float = _field(
+        1.5,
+        "Picture guidance",
+        "How closely an editing model keeps to the picture.",
+        step=0.05,
+        ge=1,
+        le=5,
+    )
+    offload: OffloadMode = _field(
+        "auto", "Memory", "What stays on the device; automatic keeps as much there as fits."
+    )
+    quantisation: Quantisation = _field(
+        "none", "Quantisation", "Smaller weights: less memory, a little less exact."
     )
 
     @field_validator("prompt")
@@ -307,22 +386,30 @@ def _sentences(error: ValidationError, fields: Mapping[str, FieldInfo]) -> dict[
         name = str(place[0])
         if name not in problems:
             problems[name] = (
-                _unit_sentence(place, found) if place[1:] else _sentence(name, fields.get(name), found)
+                _part_sentence(place, found) if place[1:] else _sentence(name, fields.get(name), found)
             )
     return problems
 
 
-def _unit_sentence(place: list[Any], found: Any) -> str:
-    """What is wrong inside of one of several values (the control units)."""
+_PARTS: Mapping[str, tuple[str, type[BaseModel]]] = {
+    "controls": ("control unit", ControlUnit),
+    "loras": ("LoRA", LoraWeight),
+}
+"""The fields that hold several values with fields of their own."""
+
+
+def _part_sentence(place: list[Any], found: Any) -> str:
+    """What is wrong inside of one of several values (the control units, the LoRAs)."""
+    called, kind = _PARTS[str(place[0])]
+    which = f"{called[0].upper()}{called[1:]} {place[1] + 1}"
     name = str(place[2]) if len(place) > 2 else str(found.get("ctx", {}).get("field", ""))
-    field = ControlUnit.model_fields.get(name)
+    field = kind.model_fields.get(name)
     if name and field is None:
-        return f"Control unit {place[1] + 1}: there is no setting called {name[:60]!r}."
-    return (
-        f"Control unit {place[1] + 1}: {_sentence(name, field, found)}"
-        if field
-        else (f"Control unit {place[1] + 1} is no control unit; {_shown(found.get('input'))} was given.")
-    )
+        return f"{which}: there is no setting called {name[:60]!r}."
+    if field is None:
+        given = _shown(found.get("input"))
+        return f"{which} is no {called}; {given} was given."
+    return f"{which}: {_sentence(name, field, found)}"
 
 
 def _sentence(name: str, field: FieldInfo | None, found: Any) -> str:
@@ -338,6 +425,8 @@ def _sentence(name: str, field: FieldInfo | None, found: Any) -> str:
         )
     if name in ("image", "mask_image", "map_image"):
         return f"{title} must be a picture that was put into the store; {given} was given."
+    if name == "points":
+        return f"{title} must be points of a share (0 to 1) and a factor; {given} was given."
     low, high, _ = limits(field)
     if kind in ("greater_than_equal", "less_than_equal"):
         return f"{title} must be between {low} and {high}; {given} was given."
@@ -367,8 +456,9 @@ def _sentence(name: str, field: FieldInfo | None, found: Any) -> str:
         return f"{title} must be one of {', '.join(get_args(field.annotation))}; {given} was given."
     if kind.startswith("bool"):
         return f"{title} must be on or off; {given} was given."
-    if kind == "too_long" and name == "controls":
-        return f"At most {MOST_CONTROLS} control units go together; {len(found['input'])} were given."
+    if kind == "too_long" and name in ("controls", "loras"):
+        most, called = (MOST_CONTROLS, "control units") if name == "controls" else (MOST_LORAS, "LoRAs")
+        return f"At most {most} {called} go together; {len(found['input'])} were given."
     if kind == "string_type":
         return f"{title} must be text; {given} was given."
     return f"{title} cannot be {given}."

@@ -344,6 +344,14 @@ def settle_map(page: Page, wanted: np.ndarray) -> None:
     raise AssertionError("the map never became the one asked for")
 
 
+def wait_until(page: Page, holds: Callable[[], bool]) -> None:
+    for _ in range(200):
+        if holds():
+            return
+        page.wait_for_timeout(25)
+    raise AssertionError("what was waited for never came")
+
+
 def tell_problem(page: Page, sentence: str) -> None:
     page.evaluate(
         "said => document.dispatchEvent("
@@ -724,7 +732,8 @@ def test_a_pose_reaches_the_server_as_it_is_drawn(visit: Open, bench: Bench) -> 
         moved = [a != b for a, b in zip(before[0], after[0])]
         assert any(moved)
         expect(card.locator("text=Download the map")).to_be_visible()
-        assert bench.drawn[-1]["unit"]["pose"] == json.loads(json.dumps(after))
+        drawn = json.loads(json.dumps(after))
+        wait_until(page, lambda: bench.drawn[-1]["unit"]["pose"] == drawn)
         # What a kind had is there again on the way back.
         page.click(".unit-pick:has-text('Edges of a picture')")
         assert submitted(page, bench)[0]["pose"] == []
