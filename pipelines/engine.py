@@ -19,6 +19,16 @@ from pipelines.request import GenerationRequest, InvalidRequest
 Emit = Callable[[Event], None]
 Tell = Callable[[EngineState], None]
 
+ANSWERS = {
+    "count_tokens": "count_tokens",
+    "control_map": "control_map_png",
+    "detect_pose": "detect_pose",
+    "forecast": "forecast",
+    "resident": "resident",
+    "preload": "preload",
+}
+"""What an engine can be asked -> the manager's method that answers."""
+
 STARTING = EngineState(False, "The engine is starting.")
 
 
@@ -45,8 +55,7 @@ class Engine(Protocol):
         """Ends a running job within one step. A job that is not running is left alone."""
 
     def call(self, name: str, *arguments: Any) -> Any:
-        """Answers a question (`count_tokens`, `control_map`, `detect_pose`), also during a run. None
-        while the engine is not up."""
+        """Answers a question of `ANSWERS`, also during a run. None while the engine is not up."""
 
     def close(self) -> None:
         """Lets go of everything; a job that runs is left within one step."""
@@ -132,12 +141,7 @@ class LocalEngine:
     def call(self, name: str, *arguments: Any) -> Any:
         if self._manager is None:
             return None
-        answers = {
-            "count_tokens": self._manager.count_tokens,
-            "control_map": self._manager.control_map_png,
-            "detect_pose": self._manager.detect_pose,
-        }
-        return answers[name](*arguments)
+        return getattr(self._manager, ANSWERS[name])(*arguments)
 
     def close(self) -> None:
         with self._lock:

@@ -12,7 +12,8 @@ import secrets
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pipelines import checks
 from pipelines.batch import BatchBook
@@ -22,6 +23,9 @@ from pipelines.events import Cancelled, EngineState, Event, Failed, Finished, Lo
 from pipelines.models import ModelLibrary, ModelSpec
 from pipelines.pictures import PictureStore
 from pipelines.request import ControlUnit, GenerationRequest
+
+if TYPE_CHECKING:
+    from pipelines.forecast import Forecast
 
 FINISHED_JOBS_KEPT = 200
 """How many ended jobs stay to be looked at; their pictures are on disk in any case."""
@@ -35,6 +39,10 @@ class GenerationFailed(RuntimeError):
     """A run that a script waited for ended without its pictures; says why."""
 
 
+Files = tuple[tuple[str, int, int], ...]
+"""Weight files by path, time of change and size: whether a run would still use the same."""
+
+
 @dataclass
 class Job:
     """One accepted request, with its random choices made, and what has happened to it so far."""
@@ -43,6 +51,7 @@ class Job:
     request: GenerationRequest
     events: list[Event] = field(default_factory=list)
     watchers: list[Callable[[], None]] = field(default_factory=list)
+    files: Files = ()
     stop: Literal["keep", "cancel"] | None = None
 
     @property
@@ -71,7 +80,7 @@ class Worker:
     def submit(self, request: GenerationRequest) -> str:
         """Accepts a request and returns the job's id. Raises `InvalidRequest` for what no model can do."""
         checks.check(request, self.library.find(request.model), self.controls)
-        job = Job(secrets.token_hex(8), request.resolved())
+        job = Job(secrets.token_hex(8), request.resolved(), files=self._files(request))
         with self._lock:
             ahead = len(self.running())
             self._jobs[job.id] = job
@@ -79,6 +88,26 @@ class Worker:
             self._emit(job, Queued(ahead))
             self._queue.put(job)
         return job.id
+
+    def recorded(self, request: GenerationRequest) -> str | None:
+        """The finished job that is known to have made the very pictures of `request`, None where there is none.
+
+        Same settings and seeds, same weights, and all pictures still where they were kept.
+        """
+        if request != request.resolved():
+            return None  # a random choice is still to be made
+        with self._lock:
+            alike = [job for job in self._jobs.values() if job.request == request]
+        for job in reversed(alike):
+            ending = job.events[-1] if job.events else None
+            if (
+                isinstance(ending, Finished)
+                and not ending.stopped
+                and all(Path(picture.path).is_file() for picture in ending.pictures)
+                and job.files == self._files(request)
+            ):
+                return job.id
+        return None
 
     def stop(self, job_id: str, keep: bool = False) -> None:
         """Stops a job within one step; with `keep` its picture is finished as far as it has come.
@@ -100,7 +129,8 @@ class Worker:
         Raises `InvalidRequest` for bad settings and `GenerationFailed` when no picture came of it.
         """
         request = GenerationRequest.parse({"prompt": prompt, **settings})
-        ending = collections.deque(self.stream(request), maxlen=1).pop()
+        job_id = self.recorded(request) or self.submit(request)
+        ending = collections.deque(self.follow(job_id), maxlen=1).pop()
         if not isinstance(ending, Finished):
             raise GenerationFailed(ending.message if isinstance(ending, Failed) else "The run was stopped.")
         return ending
@@ -190,6 +220,19 @@ class Worker:
         """
         return self.engine.call("control_map", unit, width, height)  # type: ignore[no-any-return]
 
+    def forecast(self, request: GenerationRequest) -> Forecast | None:
+        """What memory and time a run needs; None while the engine is not up. Raises `InvalidRequest`."""
+        return self.engine.call("forecast", request)  # type: ignore[no-any-return]
+
+    def resident(self) -> Any:
+        """What of which models is held in memory, and where; None while the engine is not up."""
+        return self.engine.call("resident")
+
+    def preload(self, model: str) -> None:
+        """Begins to load a model in the background, also while another runs; nothing while the engine is not
+        up. What cannot be loaded is told by the run that wants it."""
+        self.engine.call("preload", model)
+
     def detect_pose(self, key: str) -> tuple[Any, ...] | None:
         """The people in the stored picture with that key; None while the engine is not up. Raises as
         `control_map`."""
@@ -262,6 +305,19 @@ class Worker:
 
     def _watching(self, watchers: list[Callable[[], None]], notify: Callable[[], None]) -> _Watching:
         return _Watching(self._lock, watchers, notify)
+
+    def _files(self, request: GenerationRequest) -> Files:
+        """The weight files that a run of `request` reads."""
+        paths = list(self.library.find(request.model).weights)
+        named = [("lora", lora.name) for lora in request.loras]
+        named += [("vae", request.vae), ("text encoder", request.text_encoder)]
+        paths += [self.library.addon(sort, name).path for sort, name in named if name]
+        paths += self.library.find(request.refiner).weights if request.refiner else []
+        for unit in request.controls:
+            path = self.controls.find(unit.model).path
+            paths += sorted(path.glob("*.safetensors")) if path and path.is_dir() else [path] if path else []
+        seen = [(path, path.stat()) for path in paths]
+        return tuple((str(path), stat.st_mtime_ns, stat.st_size) for path, stat in seen)
 
     def _forget_old(self) -> None:
         ended = [job.id for job in self._jobs.values() if job.done]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -176,3 +178,46 @@ def test_closing_ends_every_job(tiny_models: Path, tmp_path: Path) -> None:
     jobs = [worker.submit(request(num_inference_steps=150)) for _ in range(3)]
     worker.close()
     assert all(isinstance(list(worker.follow(job))[-1], Cancelled) for job in jobs)
+
+
+def test_the_same_request_is_answered_from_the_record(worker: Worker) -> None:
+    asked = request(seed=41, num_inference_steps=4)
+    assert worker.recorded(asked) is None
+    job = worker.submit(asked)
+    assert worker.recorded(asked) is None  # not finished yet
+    (*_, ending) = worker.follow(job)
+    assert isinstance(ending, Finished)
+    assert worker.recorded(asked) == job
+    assert worker.recorded(request(seed=42, num_inference_steps=4)) is None
+    Path(ending.pictures[0].path).unlink()
+    assert worker.recorded(asked) is None
+
+
+def test_a_random_seed_is_never_answered_from_the_record(worker: Worker) -> None:
+    list(worker.stream(request(seed=-1)))
+    assert worker.recorded(request(seed=-1)) is None
+
+
+def test_other_weights_are_not_answered_from_the_record(
+    tiny_models: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_models / "sd", tmp_path / "models" / "sd")
+    with pipelines.open(
+        tmp_path / "data", models=[tmp_path / "models"], device="cpu", dtype="float32"
+    ) as worker:
+        asked = request(seed=7)
+        job = worker.submit(asked)
+        list(worker.follow(job))
+        assert worker.recorded(asked) == job
+        os.utime(next((tmp_path / "models" / "sd" / "unet").glob("*.safetensors")), (1, 1))
+        assert worker.recorded(asked) is None
+
+
+def test_a_kept_stop_is_not_answered_from_the_record(worker: Worker) -> None:
+    asked = request(seed=43, num_inference_steps=100)
+    job = worker.submit(asked)
+    for event in worker.follow(job):
+        if isinstance(event, StepEvent) and event.step == 2:
+            worker.stop(job, keep=True)
+    assert isinstance(event, Finished) and event.stopped
+    assert worker.recorded(asked) is None

@@ -49,7 +49,8 @@ def paint(worker: Worker) -> Callable[..., Awaitable[Kept]]:
     async def run(*given: Any) -> Kept:
         """Makes pictures. Everything has a default but the prompt; returns paths and the generation text."""
         try:
-            job_id = worker.submit(GenerationRequest.parse(dict(zip(names, given))))
+            request = GenerationRequest.parse(dict(zip(names, given)))
+            job_id = worker.recorded(request) or worker.submit(request)
         except InvalidRequest as problem:
             raise gr.Error(str(problem), print_exception=False) from None
         try:

@@ -49,6 +49,7 @@ class Page:
         self.shown: dict[str, Component] = {"tab": self.tabs}
         """The tab bar and the painters: what a run is asked with besides the form's fields."""
         self.units: Component = gr.State()
+        self.loras: Component = gr.State()
         self.batch: Component = gr.State()
         self.examples = store.examples(worker.store)
 
@@ -66,7 +67,11 @@ class Page:
     async def generate(self, **values: Any) -> AsyncIterator[str]:
         """Submits what the form holds and tells the stage its story; bad values are told by field."""
         try:
-            job_id = self.worker.submit(GenerationRequest.parse(requested(values)))
+            request = GenerationRequest.parse(requested(values))
+            if (job_id := self.worker.recorded(request)) is not None:
+                yield sent({"again": job_id, **view.message(self.worker.job(job_id), [], 0, 0)})
+            else:
+                job_id = self.worker.submit(request)
         except InvalidRequest as problem:
             yield sent({"problems": problem.problems})
             return

@@ -9,6 +9,7 @@ import { Jobs, memory } from './jobs.js';
 const COPY = 'M9 9h11v11H9z M5 15H4V4h11v1';
 const SAVE = 'M12 4v11 M7 11l5 5 5-5 M5 20h14';
 const SEND = 'M4 12h14 M12 6l6 6-6 6';
+const AGAIN = 'Made before, with the same settings and seed';
 const BACK = 'M4 12a8 8 0 1 0 3-6 M4 4v5h5';
 
 export function mount(part) {
@@ -113,6 +114,7 @@ class Stage {
     const before = this.job && !this.job.done ? this.job : null;
     const fresh = this.jobs.take(value);
     for (const job of fresh) memory.add(job.id);
+    if (value.again) return this.showAgain(this.jobs.find(value.again));
     if (fresh.some((job) => !job.done)) {
       this.follow = true;
       tell('problems', {});
@@ -120,6 +122,14 @@ class Stage {
     if (before?.done) this.ended(before);
     this.settle();
     this.draw();
+  }
+
+  /** A run that would make what one has made before: that one is shown instead. */
+  showAgain(job) {
+    tell('problems', {});
+    this.again = job;
+    say(this.aloud, AGAIN);
+    this.open(job, 0);
   }
 
   invite({ examples }) {
@@ -261,7 +271,7 @@ class Stage {
 
   paintWords(job, frames, frame) {
     say(this.what, job ? describe(job, frame, frames, this.picture) : '');
-    say(this.pace, job ? pace(job) : '');
+    say(this.pace, !job ? '' : job === this.again ? AGAIN : pace(job));
     const fault = !job && this.engine.fault ? this.engine.message : '';
     const sentence = job?.state === 'failed' ? job.text : fault;
     say(this.trouble, sentence);
