@@ -767,8 +767,8 @@ TEST_HELP = """\
 usage: python launch.py test [pytest arguments]
 
 Install what the tests need on top of the program (tests/requirements.txt, into the same .venv), find a
-browser or get one, and run the complete suite: ruff check, ruff format --check, mypy, then pytest. The exit
-code is 0 only if all of them passed.
+browser or get one, and run the complete suite: ruff check, ruff format --check, mypy, then pytest twice: what
+needs no browser on all cores, then what drives one. The exit code is 0 only if all of them passed.
 
 With pytest arguments only pytest runs, with these arguments, so that trying one thing stays quick:
     python launch.py test -k launch
@@ -867,10 +867,21 @@ def test(argv: Sequence[str]) -> int:
         if subprocess.call([python, "-m", *words], cwd=ROOT):
             failed.append(name)
         say(f"== {name}: {'FAILED' if name in failed else 'passed'}")
-    # pytest's summary closes the output, so the tests' conftest.py repeats there what failed before.
-    os.environ["DARKROOM_FAILED_CHECKS"] = ", ".join(failed)
-    say("== pytest")
-    code = subprocess.call([python, "-m", "pytest", *argv], cwd=ROOT)
+    # The tests without a browser share the cores, one thread each; those with one have the machine to
+    # themselves, because a page that is kept waiting is another test.
+    workers = str(max(1, min(8, os.cpu_count() or 1)))
+    apart = ["-m", "not browser", "-n", workers, "--dist", "loadfile"]
+    runs = {"pytest": argv} if argv else {"pytest": apart, "pytest, with a browser": ["-m", "browser"]}
+    code = 0
+    for name, words in runs.items():
+        # pytest's summary closes the output, so the tests' conftest.py repeats there what failed before.
+        os.environ["DARKROOM_FAILED_CHECKS"] = ", ".join(failed)
+        say(f"== {name}")
+        threads = {"OMP_NUM_THREADS": "1"} if words is apart else {}
+        ended = subprocess.call([python, "-m", "pytest", *words], cwd=ROOT, env={**os.environ, **threads})
+        if ended:
+            failed.append(name)
+        code = code or ended
     return code or int(bool(failed))
 
 
