@@ -14,8 +14,8 @@ from typing import Any, Literal
 from pipelines.request import GenerationRequest, InvalidRequest
 
 Kind = Literal["diffusion", "flow", "own"]
-"""How a model was trained: by noise prediction on a beta schedule, by flow matching, or in a way that only its
-own scheduler knows."""
+"""How a model was trained: by noise prediction on a beta schedule, by flow matching, or in a way that only
+its own scheduler knows."""
 
 
 def _frozen(**values: Any) -> Mapping[str, Any]:
