@@ -78,6 +78,9 @@ class Bench:
         self.drawn: list[dict[str, Any]] = []
         self.sent: list[Any] = []
         self.slow = 0.0
+        self.gate = threading.Event()
+        """Maps are drawn while it is set."""
+        self.gate.set()
         self.down = False
 
     def put(self, data: bytes) -> str:
@@ -107,6 +110,7 @@ class Bench:
 
     def draw_map(self, asked: dict[str, Any]) -> dict[str, Any]:
         time.sleep(self.slow)
+        self.gate.wait(60)
         if self.down:
             return {"problem": "The engine is still starting; the map follows as soon as it is up."}
         self.drawn.append(asked)
@@ -423,11 +427,12 @@ def test_the_map_follows_the_thresholds_and_the_last_wish_wins(visit: Open, benc
         key = next(iter(bench.pictures))
         first = shown_map(page)
         bench.drawn.clear()
-        bench.slow = 0.4
+        bench.gate.clear()  # as slow a server as the hand wants, on any machine
         for low in (90, 70, 50, 30, 10):
             slide(page, "Low threshold", low)
         slide(page, "High threshold", 20)
         expect(page.locator(".unit-source.waits")).to_be_visible()
+        bench.gate.set()
         wanted = ControlUnit(
             model="edge", preprocessor="canny", image=key, low_threshold=10, high_threshold=20
         )
