@@ -29,6 +29,7 @@ class Tabs {
   build(tabs) {
     for (const { key, title } of tabs) {
       const button = el('button.tab', { type: 'button', role: 'tab', onclick: () => this.turn(key) }, title);
+      button.dataset.key = key;
       this.buttons.set(key, button);
     }
     this.root.replaceChildren(...this.buttons.values());

@@ -169,7 +169,7 @@ export class Card {
     this.root.classList.toggle('wrong', Boolean(this.problem));
     this.root.setAttribute('aria-label', name);
     this.head.setAttribute('aria-expanded', String(unit.open));
-    this.toggle.show(unit.on, name);
+    this.toggle.show(unit.on, `${name} is followed`);
     this.copy.disabled = panel.units.length >= panel.value.most;
     say(this.title, this.name());
     say(this.words, summary(unit));

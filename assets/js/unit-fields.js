@@ -114,13 +114,13 @@ function group({ title, options }) {
   return title ? [el('optgroup', { label: title }, ...made)] : made;
 }
 
-/** On or off: `show(on, name)`. */
+/** On or off: `show(on, label)`. */
 export function toggle(change) {
   const root = el('button.unit-switch', { type: 'button', role: 'switch' }, el('i'));
   root.onclick = () => change(root.getAttribute('aria-checked') !== 'true');
-  const show = (on, name) => {
+  const show = (on, label) => {
     root.setAttribute('aria-checked', String(on));
-    root.setAttribute('aria-label', `${name} is followed`);
+    root.setAttribute('aria-label', label);
     root.title = on ? 'On: switch it off' : 'Off: switch it on';
   };
   return { root, show };

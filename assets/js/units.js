@@ -12,7 +12,7 @@ const NUMBERED = /^Control unit (\d+):? */;
 
 const panels = new Map(); // element id -> the panel that is in the page under it
 
-for (const name of ['problems', 'settle', 'give', 'engine']) {
+for (const name of ['problems', 'settle', 'give', 'engine', 'controlnet']) {
   heard(name, (detail) => panels.forEach((panel) => panel.root.isConnected && panel[name](detail)));
 }
 
@@ -152,6 +152,14 @@ class Panel {
   addWith(file) {
     const unit = this.addUnit({ kind: 'edges' });
     if (unit) this.cards.get(unit).source.take(file, 'image');
+  }
+
+  /** The page asks for a ControlNet by its key: a unit begins with what it follows. */
+  controlnet({ key }) {
+    const network = this.value.networks.find((one) => one.key === key);
+    if (!network) return;
+    const preprocessor = pairs.preprocessorOf(network, pairs.suits(network, 'canny') ? 'canny' : 'none');
+    this.addUnit({ kind: pairs.kindFor(preprocessor), preprocessor, model: key });
   }
 
   insert(unit, at) {

@@ -90,7 +90,7 @@ def shown_unit(
 
 def fields() -> dict[str, dict[str, Any]]:
     """What the page draws a unit's controls from: each field's title, hint, limits, default and choices."""
-    return {name: _described(name, field) for name, field in ControlUnit.model_fields.items()}
+    return {name: described(name, field) for name, field in ControlUnit.model_fields.items()}
 
 
 def preprocessors() -> list[dict[str, str]]:
@@ -183,7 +183,8 @@ def _fields(unit: Mapping[str, Any]) -> dict[str, Any]:
     return {name: unit[name] for name in ControlUnit.model_fields if name in unit}
 
 
-def _described(name: str, field: FieldInfo) -> dict[str, Any]:
+def described(name: str, field: FieldInfo) -> dict[str, Any]:
+    """What the page draws a field's control from."""
     low, high, step = limits(field)
     words = WORDS.get(name, {})
     return {
