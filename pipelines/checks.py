@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipelines import control, schedulers
-from pipelines.control_files import read_json
 from pipelines.request import GenerationRequest, InvalidRequest
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def _check_flow_sampler(request: GenerationRequest, model: ModelSpec) -> None:
 
 
 def _shifts_by_size(model: ModelSpec) -> bool:
-    return bool(read_json(model.folder / "scheduler/scheduler_config.json").get("use_dynamic_shifting"))
+    return bool(model.config("scheduler").get("use_dynamic_shifting"))
 
 
 def _check_picture_run(request: GenerationRequest) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,10 +21,12 @@ from pipelines.control_networks import (
     view_class,
 )
 from pipelines.detectors import PREPROCESSORS, control_map
-from pipelines.models import ASSETS
+from pipelines.headers import amount
+from pipelines.models import ASSETS, ModelLibrary
 from pipelines.request import InvalidRequest
 
 if TYPE_CHECKING:
+    from pipelines.addons import AddonSpec
     from pipelines.models import ModelSpec
     from pipelines.request import ControlUnit, GenerationRequest
 
@@ -94,29 +95,30 @@ class ControlSpec:
 
 
 class ControlLibrary:
-    """Finds control networks in the assets and in the models folders; looks at the disk each time."""
+    """The control networks among the add-ons that `models` finds; looks at the disk each time."""
 
-    def __init__(self, folders: Iterable[Path], assets: Path = ASSETS):
-        self.folders = [Path(folder) for folder in folders]
-        self.assets = assets
+    def __init__(self, folders: Iterable[Path], assets: Path = ASSETS, models: ModelLibrary | None = None):
+        self.models = models or ModelLibrary(folders, assets)
 
     def list(self) -> list[ControlSpec]:
-        """Every usable one: the embedded ones first, then by title. A key is the path below its folder,
-        without ".safetensors"; of several with one key the first is taken."""
-        own = _described(self.assets / "controlnets", sorted((self.assets / "controlnets").glob("*")))
-        found = {spec.key: spec for spec in own}
-        rest: dict[str, ControlSpec] = {}
-        for folder in self.folders:
-            for spec in self._in(folder):
-                if spec.key not in found:
-                    rest.setdefault(spec.key, spec)
-        return [*found.values(), *sorted(rest.values(), key=lambda spec: spec.title.lower())]
+        """Every usable one: the embedded ones first, then by title."""
+        found = [*self.models.addons("controlnet"), *self.models.addons("adapter")]
+        specs = [(one.source != "embedded", _spec(one.key, one.path, self._sizes(one))) for one in found]
+        return [spec for _, spec in sorted(specs, key=lambda one: (one[0], one[1].title.lower()))]
 
-    def _in(self, folder: Path) -> Iterable[ControlSpec]:
-        places = {place.resolve(): place for place in (folder / "ControlNet", folder / "controlnet")}
-        for place in places.values():  # one and the same where the disk knows no case
-            yield from _described(place, sorted(chain(place.glob("*"), place.glob("*/*"))))
-        yield from _described(folder, sorted(config.parent for config in folder.glob("*/config.json")))
+    def _sizes(self, addon: AddonSpec) -> Sizes:
+        """The sizes of a network, read off its header once and then remembered."""
+        if not addon.path.is_file():
+            sizes = sizes_of(addon.path)
+        else:
+            told, records = addon.path.stat(), self.models.records
+            state = (addon.path, told.st_size, told.st_mtime_ns, "control sizes")
+            known = records.get(*state)
+            sizes = Sizes(known[0], known[1], known[2], tuple(known[3])) if known else sizes_of(addon.path)
+            if sizes is not None and not known:
+                records.put(*state, [sizes.family, sizes.sort, sizes.text, list(sizes.widths)])
+        assert sizes is not None, addon.key  # else it would not be of this sort
+        return sizes
 
     def find(self, key: str) -> ControlSpec:
         """The one with that key, or the one on the hub for a key "owner/name" that is not here.
@@ -140,7 +142,7 @@ class ControlLibrary:
 def matches(spec: ControlSpec, model: ModelSpec, library: ControlLibrary | None = None) -> None:
     """Raises `InvalidRequest` where `spec` is made for another kind of model, naming those of `library` that
     fit. What is not on the disk yet is looked at when it is loaded."""
-    if spec.sizes is None or (why := misfit(spec.sizes, sizes_of_model(model.folder))) is None:
+    if spec.sizes is None or (why := misfit(spec.sizes, sizes_of_model(model))) is None:
         return
     fitting = [one.key for one in (library.list() if library else []) if _fits(one, model)]
     way_out = (
@@ -204,26 +206,13 @@ def suited(name: str) -> tuple[str, ...]:
     return next((keys for word, keys in SUITS.items() if word in plain), ())
 
 
-def _described(root: Path, paths: Iterable[Path]) -> Iterable[ControlSpec]:
-    for path in paths:
-        if not (path.suffix == ".safetensors" if path.is_file() else (path / "config.json").is_file()):
-            continue
-        if path.is_file() and (path.parent / "config.json").is_file():
-            continue  # a diffusers folder's own weights
-        sizes = sizes_of(path)
-        if sizes is not None and _has_weights(path):
-            key = path.relative_to(root).as_posix().removesuffix(".safetensors")
-            yield _spec(key, path, sizes)
-
-
 def _spec(key: str, path: Path, sizes: Sizes) -> ControlSpec:
     files = [path] if path.is_file() else list(path.glob("*.safetensors"))
     size = sum(file.stat().st_size for file in files)
-    amount = f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
     name = key.split("/")[-1]
     title = name.replace("-", " ").replace("_", " ")
     return ControlSpec(
-        key, title[:1].upper() + title[1:], path, sizes, f"{sizes.family}, {amount}", suited(name)
+        key, title[:1].upper() + title[1:], path, sizes, f"{sizes.family}, {amount(size)}", suited(name)
     )
 
 
@@ -256,7 +245,7 @@ def _on_hub(key: str) -> ControlSpec:
 
 
 def _fits(spec: ControlSpec, model: ModelSpec) -> bool:
-    return spec.sizes is not None and misfit(spec.sizes, sizes_of_model(model.folder)) is None
+    return spec.sizes is not None and misfit(spec.sizes, sizes_of_model(model)) is None
 
 
 def _off(sentence: str) -> InvalidRequest:

@@ -6,18 +6,20 @@ connections, and that of the text it listens to.
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+from pipelines.headers import UnreadableFile, read_header, read_json
+
+if TYPE_CHECKING:
+    from pipelines.specs import ModelSpec
 
 Sort = Literal["controlnet", "union", "adapter"]
 
 HUB = "https://huggingface.co"
 
-_MOST_HEADER = 100_000_000  # bytes; safetensors' own limit
 _ORIGINAL_PREFIXES = ("control_model.", "module.", "adapter.")
 _CLASSES: Mapping[str, tuple[str, Sort]] = {
     "ControlNetModel": ("", "controlnet"),
@@ -44,12 +46,14 @@ class Sizes:
 
 
 def sizes_of(path: Path) -> Sizes | None:
-    """The sizes of the control network at `path`, a diffusers folder or a .safetensors file; None for what
-    is none. Reads no weights."""
+    """The sizes of the control network at `path`, a diffusers folder or a weights file; None for what is
+    none. Reads no weights."""
     if path.is_dir():
         return sizes_of_config(read_json(path / "config.json"))
-    header = read_header(path)
-    return _sizes_of_shapes({name: tuple(entry["shape"]) for name, entry in header.items()})
+    try:
+        return sizes_of_shapes(read_header(path).shapes)
+    except UnreadableFile:  # the list of models tells why
+        return None
 
 
 def sizes_of_config(config: Mapping[str, Any]) -> Sizes | None:
@@ -70,12 +74,13 @@ def sizes_of_config(config: Mapping[str, Any]) -> Sizes | None:
     return Sizes(family, sort, config.get("cross_attention_dim", 1280), residual_widths(config))
 
 
-def sizes_of_model(folder: Path) -> Sizes:
-    """What a control network must have for the model in a diffusers folder; its sort is "controlnet"."""
-    unet = read_json(folder / "unet/config.json")
-    if unet:
-        return sizes_of_denoiser(unet)
-    return sizes_of_denoiser(read_json(folder / "transformer/config.json"))
+def sizes_of_model(model: ModelSpec) -> Sizes:
+    """What a control network must have for a model; its sort is "controlnet". Its widths are empty where
+    nothing tells them."""
+    denoiser = model.config("unet") or model.config("transformer")
+    if not denoiser:
+        return Sizes(model.family, "controlnet", model.text_width, ())
+    return replace(sizes_of_denoiser(denoiser), family=model.family)
 
 
 def sizes_of_denoiser(config: Mapping[str, Any]) -> Sizes:
@@ -97,6 +102,8 @@ def misfit(own: Sizes, model: Sizes) -> tuple[str, str] | None:
             f"{own.family} with text {own.text} wide",
             f"{model.family} with another text width, {model.text}",
         )
+    if not model.widths:
+        return None
     expected = model.widths
     if own.sort == "adapter":
         expected = tuple(dict.fromkeys(model.widths))
@@ -122,34 +129,6 @@ def residual_widths(config: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(widths)
 
 
-def read_header(path: Path) -> dict[str, Any]:
-    """A safetensors file's table, name -> {"dtype", "shape", "data_offsets"}; empty for another file.
-
-    Eight bytes little-endian length, then JSON: https://github.com/huggingface/safetensors#format
-    """
-    with path.open("rb") as stream:
-        start = stream.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-        text = stream.read(length) if 2 <= length <= _MOST_HEADER else b""
-    try:
-        told = json.loads(text) if text else {}
-    except ValueError:  # no safetensors file, or one that was cut off
-        return {}
-    entries = told.items() if isinstance(told, dict) else ()
-    return {name: entry for name, entry in entries if isinstance(entry, dict) and "shape" in entry}
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty where there is none."""
-    if not path.is_file():
-        return {}
-    try:
-        told = json.loads(path.read_text("utf-8"))
-    except ValueError:  # half-written, or no JSON: not a model's config
-        return {}
-    return told if isinstance(told, dict) else {}
-
-
 def bare_names(names: Iterable[str]) -> dict[str, str]:
     """Name in the file -> name without the prefix that checkpoints of whole trainings put before it."""
     found = {}
@@ -159,9 +138,10 @@ def bare_names(names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _sizes_of_shapes(shapes: Mapping[str, tuple[int, ...]]) -> Sizes | None:
+def sizes_of_shapes(shapes: Mapping[str, tuple[int, ...]]) -> Sizes | None:
+    """The sizes of the control network with these tensors; None where they are of something else."""
     bare = bare_names(shapes)
-    shapes = {bare[name]: shape for name, shape in shapes.items()}
+    shapes = {bare[name]: shape for name, shape in shapes.items() if shape}
     if "controlnet_x_embedder.weight" in shapes:
         sort: Sort = "union" if "controlnet_mode_embedder.weight" in shapes else "controlnet"
         return Sizes(

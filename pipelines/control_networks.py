@@ -98,7 +98,7 @@ def load(spec: ControlSpec, base_pipeline: Any, dtype: Any, device: str) -> Any:
 def _class_of(folder: Path) -> tuple[Any, dict[str, Any]]:
     import diffusers
 
-    from pipelines.control_files import read_json
+    from pipelines.headers import read_json
 
     config = read_json(folder / "config.json")
     return getattr(diffusers, config["_class_name"]), config

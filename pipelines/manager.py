@@ -11,8 +11,8 @@ import inspect
 import io
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +20,10 @@ from pipelines import checks, control, prompts, repaint, schedulers
 from pipelines.control import ControlLibrary, ControlSpec
 from pipelines.control_modes import control_modes
 from pipelines.detectors import Detectors
-from pipelines.events import Finished, Loading, Picture, PictureDone
+from pipelines.events import Finished, Picture, PictureDone
+from pipelines.loaded import LoadedModel, LoadedModels, ResidentStatus, control_key
 from pipelines.metadata import UnreadablePicture
 from pipelines.pictures import PictureStore
-from pipelines.preview import LatentToRGB
 from pipelines.request import InvalidRequest
 from pipelines.resizing import resized
 from pipelines.run import Control, Emit, GenerationCancelled, PictureRun, Shown
@@ -32,23 +32,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from pipelines.devices import DevicePlan
-    from pipelines.models import ModelLibrary, ModelSpec
+    from pipelines.models import ModelLibrary
     from pipelines.outputs import Outputs
     from pipelines.pictures import Original
     from pipelines.request import ControlUnit, GenerationRequest
-
-RESIDENT_MODELS = 2
-"""How many base pipelines stay loaded; the least recently used one goes first."""
-RESIDENT_CONTROLS = 4
-"""The same for ControlNets: as many as one run may use."""
-
-
-class LoadedModel:
-    """A base pipeline in memory with what its runs need."""
-
-    def __init__(self, spec: ModelSpec, pipeline: Any, to_rgb: LatentToRGB, short_hash: str):
-        self.spec, self.pipeline, self.to_rgb, self.short_hash = spec, pipeline, to_rgb, short_hash
-        self.scheduler_config = dict(pipeline.scheduler.config)
 
 
 class PipelineManager:
@@ -56,49 +43,34 @@ class PipelineManager:
 
     def __init__(self, library: ModelLibrary, plan: DevicePlan, outputs: Outputs, store: PictureStore):
         self.library, self.plan, self.outputs, self.store = library, plan, outputs, store
-        self.controls = ControlLibrary(library.folders, library.assets)
+        self.controls = ControlLibrary(library.folders, library.assets, library)
         self.detectors = Detectors(library.folders, plan)
-        self._loaded: OrderedDict[Path, LoadedModel] = OrderedDict()
-        self._networks: OrderedDict[tuple[str, Path], Any] = OrderedDict()
+        self.models = LoadedModels(library, plan, store.root.parent)
         self._tokenizers: dict[Path, Any] = {}
         self._tokenizer_lock = threading.Lock()
 
-    def load(self, key: str, emit: Emit = lambda event: None) -> LoadedModel:
-        """The model with that key, from memory if it is there. Raises `InvalidRequest` for an unknown key."""
-        import torch
-        from diffusers import DiffusionPipeline
+    def load(
+        self, key: str, emit: Emit = lambda event: None, vae: str = "", text_encoder: str = ""
+    ) -> LoadedModel:
+        """The model with that key, from memory if it is there; see LoadedModels.load."""
+        return self.models.load(self.library.find(key), emit, vae, text_encoder)
 
-        spec = self.library.find(key)
-        if spec.folder in self._loaded:
-            self._loaded.move_to_end(spec.folder)
-            return self._loaded[spec.folder]
-        emit(Loading(f"Loading {spec.title} ({spec.summary})."))
-        while len(self._loaded) >= RESIDENT_MODELS:
-            self._loaded.popitem(last=False)
-        pipeline = DiffusionPipeline.from_pretrained(
-            spec.folder, dtype=self.plan.torch_dtype, local_files_only=True, use_safetensors=True
-        ).to(self.plan.device)
-        pipeline.set_progress_bar_config(disable=True)
-        if self.plan.channels_last:
-            pipeline.vae.to(memory_format=torch.channels_last)
-        to_rgb = LatentToRGB.load(self.library.assets / "latent_rgb.json", key) or LatentToRGB.fit(
-            pipeline.vae
-        )
-        self._loaded[spec.folder] = LoadedModel(spec, pipeline, to_rgb, spec.short_hash())
-        return self._loaded[spec.folder]
+    def preload(self, key: str) -> None:
+        """Begins to load a model in the background, beside a run. Raises `InvalidRequest` for an unknown key;
+        what else goes wrong is told in `status`."""
+        self.models.preload(self.library.find(key))
+
+    def unload_all(self) -> None:
+        """Lets go of every model that no run uses."""
+        self.models.unload_all()
+
+    def status(self) -> ResidentStatus:
+        """What is in memory."""
+        return self.models.status()
 
     def load_control(self, spec: ControlSpec, model: LoadedModel, emit: Emit = lambda event: None) -> Any:
         """The ControlNet or adapter of `spec`, from memory if it is there."""
-        place = (spec.key, model.spec.folder)
-        if place not in self._networks:
-            emit(Loading(f"Loading the ControlNet {spec.title} ({spec.summary})."))
-            while len(self._networks) >= RESIDENT_CONTROLS:
-                self._networks.popitem(last=False)
-            self._networks[place] = control.load(
-                spec, model.pipeline, self.plan.torch_dtype, self.plan.device
-            )
-        self._networks.move_to_end(place)
-        return self._networks[place]
+        return self.models.load_control(spec, model, emit)
 
     def pipeline_for(
         self, request: GenerationRequest, model: LoadedModel, seed: int, networks: Sequence[Any] = ()
@@ -122,9 +94,26 @@ class PipelineManager:
         spec = self.library.find(request.model)
         checks.check(request, spec, self.controls)
         shown = self.shown(request)
-        model = self.load(request.model, emit)
-        specs = [self.controls.find(unit.model) for unit in request.controls]
-        networks = [self.load_control(one, model, emit) for one in specs]
+        with ExitStack() as held:
+            model = self.load(request.model, emit, request.vae, request.text_encoder)
+            held.enter_context(self.models.pinned(model.keys.values()))
+            specs = [self.controls.find(unit.model) for unit in request.controls]
+            networks = [self.load_control(one, model, emit) for one in specs]
+            keys = [*model.keys.values(), *(control_key(one, model) for one in specs)]
+            held.enter_context(self.models.settled(keys))
+            return self._paint(request, shown, model, specs, networks, emit, steering)
+
+    def _paint(
+        self,
+        request: GenerationRequest,
+        shown: Shown,
+        model: LoadedModel,
+        specs: Sequence[ControlSpec],
+        networks: Sequence[Any],
+        emit: Emit,
+        steering: Control,
+    ) -> Finished:
+        """The pictures of a request on what was loaded for it."""
         began = time.perf_counter()
         if steering.cancelled:
             raise GenerationCancelled
@@ -149,7 +138,12 @@ class PipelineManager:
                     notes += [told] if told not in notes else []
                 extras = {"Stopped at step": run.recorder.count} if steering.kept else {}
                 picture = self.outputs.keep(
-                    painted, request, index=index, model=spec, model_hash=model.short_hash, extras=extras
+                    painted,
+                    request,
+                    index=index,
+                    model=model.spec,
+                    model_hash=model.short_hash,
+                    extras=extras,
                 )
                 pictures.append(picture)
                 emit(PictureDone(picture, index))

@@ -1,134 +1,288 @@
-"""The models that can be chosen: the embedded one, and diffusers folders in the models folders.
+"""The models and add-ons that can be chosen: the embedded ones, what lies in the models folders, and what the
+Hugging Face cache holds.
 
-What a model is, is told from its small JSON files; no weights are read and torch is not imported.
+Keys are the only names that leave here and come back: no path that a client sends is ever looked up.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+import builtins
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from pipelines import addons, places
+from pipelines.addons import AddonSpec
+from pipelines.control_files import sizes_of_config
+from pipelines.headers import UnreadableFile, read_json, shown
+from pipelines.identify import SORTS, Identity, Sort, identify
+from pipelines.places import Found
+from pipelines.records import FileRecords
 from pipelines.request import InvalidRequest
-from pipelines.schedulers import Kind
+from pipelines.specs import (
+    ModelSpec,
+    component_weights,
+    describe,
+    describe_file,
+    incomplete,
+)
+
+__all__ = ["ASSETS", "STARTER", "ModelLibrary", "ModelSpec", "Unusable", "describe"]
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 STARTER = "starter"
 
 
 @dataclass(frozen=True)
-class ModelSpec:
-    """One model that can be asked for by its `key`.
-
-    title and summary: for people ("Storybook", "SD, 20 MB"). folder: in diffusers' layout.
-    family: diffusers' pipeline class, shortened ("SD", "SDXL", ...). kind: see schedulers.Kind.
-    defaults: request fields that suit the model. examples: prompts known to work with it.
-    inpaints_only: its denoiser also takes a mask and the masked picture (9 channels), and wants them.
-    """
+class Unusable:
+    """A file or folder among the models that cannot be used, and the sentence that says why."""
 
     key: str
-    title: str
-    summary: str
-    folder: Path
-    family: str
-    kind: Kind = "diffusion"
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-    examples: tuple[str, ...] = ()
-    inpaints_only: bool = False
-
-    @property
-    def weights(self) -> list[Path]:
-        """The weight files, sorted by path."""
-        return sorted(self.folder.glob("*/*.safetensors"))
-
-    def short_hash(self) -> str:
-        """First 10 hex digits of the SHA-256 over the denoiser's weight files (CONVENTIONS: "Model hash")."""
-        digest = hashlib.sha256()
-        for file in self.weights:
-            if file.parent.name in ("unet", "transformer"):
-                with file.open("rb") as stream:
-                    for block in iter(lambda: stream.read(1 << 20), b""):
-                        digest.update(block)
-        return digest.hexdigest()[:10]
+    path: Path
+    sentence: str
+    family: str = ""
+    bytes: int = 0
 
 
-_FAMILIES: Mapping[str, tuple[str, Kind]] = {
-    "StableDiffusionPipeline": ("SD", "diffusion"),
-    "StableDiffusionInpaintPipeline": ("SD", "diffusion"),
-    "StableDiffusionXLPipeline": ("SDXL", "diffusion"),
-    "StableDiffusionXLInpaintPipeline": ("SDXL", "diffusion"),
-    "StableDiffusion3Pipeline": ("SD3", "flow"),
-    "FluxPipeline": ("Flux", "flow"),
-}
-"""Pipeline class in model_index.json -> (family, kind). A model family is added with a line here."""
+@dataclass
+class _Listing:
+    """What one look at the disk found, each by its key, in the order of looking."""
+
+    models: dict[str, ModelSpec] = field(default_factory=dict)
+    addons: dict[str, dict[str, AddonSpec]] = field(default_factory=lambda: {sort: {} for sort in SORTS})
+    unusable: list[Unusable] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
 
 
 class ModelLibrary:
-    """Finds models in the assets and in `folders`; `find` and `list` look at the disk each time."""
+    """Finds models and add-ons in the assets, in `folders` and in `hub_cache`; each look is at the disk.
 
-    def __init__(self, folders: Iterable[Path] = (), assets: Path = ASSETS):
+    records: where what was read off files is remembered, so that a second look reads only what changed.
+    Safe in several threads.
+    """
+
+    def __init__(
+        self,
+        folders: Iterable[Path] = (),
+        assets: Path = ASSETS,
+        hub_cache: Path | None = None,
+        records: FileRecords | None = None,
+    ):
         self.folders = [Path(folder) for folder in folders]
         self.assets = assets
+        self.hub_cache = hub_cache
+        self.records = records or FileRecords()
+        self._latest: _Listing | None = None
+        self._lock = threading.Lock()
 
     def list(self) -> list[ModelSpec]:
-        """Every usable model, the embedded one first, then by title."""
-        found = [
-            describe(path.parent, STARTER) for path in (self.assets / "starter").glob("model_index.json")
-        ]
-        rest: dict[str, ModelSpec] = {}
-        for folder in self.folders:
-            for index in sorted([*folder.glob("*/model_index.json"), *folder.glob("*/*/model_index.json")]):
-                key = index.parent.relative_to(folder).as_posix()
-                spec = describe(index.parent, key)
-                if spec is not None:
-                    rest.setdefault(key, spec)
-        return [spec for spec in found if spec] + sorted(rest.values(), key=lambda spec: spec.title.lower())
+        """Every usable model, the embedded ones first, then by title."""
+        models = self._look().models.values()
+        own = [spec for spec in models if spec.source == "embedded"]
+        rest = [spec for spec in models if spec.source != "embedded"]
+        return own + sorted(rest, key=lambda spec: (spec.title.lower(), spec.key))
 
     def find(self, key: str) -> ModelSpec:
         """The model with that key; raises `InvalidRequest` naming those that there are."""
-        models = {spec.key: spec for spec in self.list()}
-        if key not in models:
-            there = ", ".join(models) or "none: put one into the models folder"
+        spec = self._unchanged(key) or self._look().models.get(key)
+        if spec is None:
+            models = [one.key for one in self.list()]
+            more = f" and {len(models) - 20} more" if len(models) > 20 else ""
+            there = ", ".join(models[:20]) + more or "none: put one into the models folder"
             raise InvalidRequest({"model": f"There is no model called {key[:60]!r}. There are {there}."})
-        return models[key]
+        return spec
 
+    def addons(self, sort: str) -> builtins.list[AddonSpec]:
+        """Every add-on of a sort (see identify.Sort), the embedded ones first, then by key."""
+        found = self._look().addons[sort].values()
+        return sorted(found, key=lambda one: (one.source != "embedded", one.key.lower()))
 
-def describe(folder: Path, key: str) -> ModelSpec | None:
-    """The model in a diffusers folder; None when its pipeline is of no family that is supported."""
-    index = _read(folder / "model_index.json")
-    family = _FAMILIES.get(index.get("_class_name", ""))
-    if family is None:
+    def addon(self, sort: str, key: str) -> AddonSpec:
+        """The add-on called `key`, see addons.pick. Raises `InvalidRequest` naming near ones."""
+        return addons.pick(self._look().addons.get(sort, {}), sort, key)
+
+    def unusable(self) -> builtins.list[Unusable]:
+        """What lies among the models and cannot be used, with the reason."""
+        return sorted(self._look().unusable, key=lambda one: one.key.lower())
+
+    # ------------------------------------------------------------------------------------- looking
+
+    def _unchanged(self, key: str) -> ModelSpec | None:
+        """The model of the latest look, where it still is as it was then."""
+        latest = self._latest
+        spec = latest.models.get(key) if latest else None
+        if spec is None or spec.identity is None:
+            return None
+        try:
+            return spec if spec.path.stat().st_size == spec.disk_bytes else None
+        except OSError:
+            return None
+
+    def _look(self) -> _Listing:
+        with self._lock:
+            listing = _Listing()
+            for found in self._everything():
+                if found.real not in listing.seen:
+                    listing.seen.add(found.real)
+                    self._take(found, listing)
+            self.records.save()
+            self._latest = listing
+            return listing
+
+    def _everything(self) -> Iterator[Found]:
+        if (self.assets / STARTER / "model_index.json").is_file():
+            starter = self.assets / STARTER
+            yield Found("model", starter, str(starter.resolve()), STARTER, "", "embedded", 0, 0)
+        for name in ("models", "loras", "controlnets"):
+            yield from places.in_folder(self.assets / name, "embedded")
+        for folder in self.folders:
+            for root in places.roots(folder):
+                yield from places.in_folder(root)
+        if self.hub_cache is not None:
+            yield from places.in_hub_cache(self.hub_cache)
+
+    def _take(self, found: Found, listing: _Listing) -> None:
+        try:
+            found.key.encode()
+        except UnicodeEncodeError:
+            sentence = f"{shown(found.path)} has a name that is not Unicode: give it another."
+            listing.unusable.append(Unusable(shown(found.path), found.path, sentence))
+            return
+        if found.what == "model":
+            self._take_model(found, listing)
+            return
+        try:
+            identity = self._component(found) if found.what == "component" else self._identity(found)
+        except UnreadableFile as problem:
+            listing.unusable.append(Unusable(found.key, found.path, str(problem), bytes=found.size))
+            return
+        if identity is None and found.hint == "upscaler" and found.what == "file":
+            identity = Identity("upscaler", bytes=found.size)  # spandrel knows more than is told apart here
+        if identity is None:
+            return
+        if identity.sort in ("checkpoint", "diffusion model"):
+            self._take_file(found, identity, listing)
+        else:
+            there = listing.addons[identity.sort]
+            key = _free(found, there)
+            there[key] = self._addon(found, key, identity)
+
+    def _take_model(self, found: Found, listing: _Listing) -> None:
+        key = _free(found, listing.models)
+        lacking = incomplete(found.path)
+        spec = None if lacking else describe(found.path, key, self.records)
+        if spec is not None:
+            listing.models[key] = replace(spec, source=found.source)
+            return
+        named = str(read_json(found.path / "model_index.json").get("_class_name", ""))[:60]
+        sentence = (
+            f"{shown(found.path)} is not complete: its {lacking} has no weights. Fetch it again."
+            if lacking
+            else f"{shown(found.path)} is a {named}, which Darkroom does not run."
+        )
+        listing.unusable.append(Unusable(key, found.path, sentence))
+
+    def _take_file(self, found: Found, identity: Identity, listing: _Listing) -> None:
+        key = _free(found, listing.models)
+        spec = describe_file(found.path, key, identity, self.records) if found.what == "file" else None
+        if spec is not None:
+            listing.models[key] = replace(spec, source=found.source, disk_bytes=found.size)
+            return
+        sentence = identity.note or (
+            f"{shown(found.path)} is a lone {identity.family} denoiser in diffusers' layout: put the whole "
+            "model's folder here."
+            if found.what == "component"
+            else f"{shown(found.path)} is a {identity.family} {identity.variant} model, which Darkroom does "
+            "not run from a single file."
+        )
+        listing.unusable.append(Unusable(key, found.path, sentence, identity.family, identity.bytes))
+
+    def _addon(self, found: Found, key: str, identity: Identity) -> AddonSpec:
+        return AddonSpec(
+            key=key,
+            title=identity.title or key.rpartition("/")[2],
+            sort=identity.sort,
+            path=found.path,
+            family=identity.family,
+            text_width=identity.text_width,
+            bytes=identity.bytes,
+            trigger_words=identity.trigger_words,
+            format=identity.format,
+            variant=identity.variant,
+            width=identity.width,
+            dtype=identity.dtype,
+            alias=identity.alias,
+            source=found.source,
+            note=identity.note,
+            told_hash=identity.hash,
+            records=self.records,
+        )
+
+    # ------------------------------------------------------------------------------------ identities
+
+    def _identity(self, found: Found) -> Identity | None:
+        """What a file is, from the records where it has not changed. Raises `UnreadableFile`."""
+        known = self.records.get(found.real, found.size, found.changed, "identity")
+        if known is None:
+            known = _to_json(found.path)
+            self.records.put(found.real, found.size, found.changed, "identity", known)
+        if "problem" in known:
+            raise UnreadableFile(known["problem"])
+        return _from_json(known["identity"]) if known["identity"] else None
+
+    def _component(self, found: Found) -> Identity | None:
+        """What a folder with one network in diffusers' layout is."""
+        config = read_json(found.path / "config.json")
+        weights = component_weights(found.path)
+        size = sum(file.stat().st_size for file in weights)
+        name = str(config.get("_class_name", ""))
+        sizes = sizes_of_config(config)
+        if sizes is not None:
+            sort: Sort = "adapter" if sizes.sort == "adapter" else "controlnet"
+            variant = "union" if sizes.sort == "union" else ""
+            return Identity(sort, sizes.family, variant, sizes.text, bytes=size, format="diffusers")
+        if name.startswith("Autoencoder"):
+            channels = config.get("latent_channels")
+            return Identity("vae", width=channels, bytes=size, format="diffusers", holds=frozenset({"vae"}))
+        named = config.get("architectures")
+        if isinstance(named, list) and any("TextModel" in str(one) or "T5" in str(one) for one in named):
+            width = config.get("hidden_size") or config.get("d_model")
+            holds = frozenset({"text_encoder"})
+            return Identity("text encoder", text_width=width, bytes=size, format="diffusers", holds=holds)
         return None
-    told = _read(folder / "examples.json")
-    size = sum(file.stat().st_size for file in folder.glob("*/*.safetensors"))
-    amount = f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
-    pixels = _native_size(folder)
-    return ModelSpec(
-        key=key,
-        title=told.get("title") or folder.name,
-        summary=f"{family[0]}, {amount}",
-        folder=folder,
-        family=family[0],
-        kind=family[1],
-        defaults={"width": pixels, "height": pixels, **told.get("defaults", {})},
-        examples=tuple(told.get("prompts", ())),
-        inpaints_only=_read(folder / "unet/config.json").get("in_channels") == 9,
-    )
 
 
-def _native_size(folder: Path) -> int:
-    """Pixels a side that the model was trained on: latent size times the VAE's scale."""
-    denoiser = _read(folder / "unet/config.json") or _read(folder / "transformer/config.json")
-    blocks = _read(folder / "vae/config.json").get("block_out_channels", [0, 0, 0, 0])
-    pixels = int(denoiser.get("sample_size") or 64) * 2 ** (len(blocks) - 1)
-    return min(2048, max(64, pixels // 8 * 8))
+def _free(found: Found, taken: Mapping[str, Any]) -> str:
+    """A key for what was found that nothing else has: its own, else with more of its path, the more the
+    less it would be told apart."""
+    root = found.path
+    for _ in found.key.split("/"):
+        root = root.parent
+    candidates = [
+        found.key,
+        f"{found.key}{found.path.suffix}" if found.what == "file" else f"{found.key}/",
+        f"{root.name}/{found.key}",
+        f"{root.name}/{found.key}{found.path.suffix}",
+        str(found.path),
+    ]
+    return next((key for key in candidates if key not in taken), str(found.path))
 
 
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    found = json.loads(path.read_text(encoding="utf8"))
-    return found if isinstance(found, dict) else {}
+def _to_json(path: Path) -> dict[str, Any]:
+    try:
+        identity = identify(path)
+    except UnreadableFile as problem:
+        return {"problem": str(problem)}
+    if identity is None:
+        return {"identity": None}
+    return {"identity": {**asdict(identity), "holds": sorted(identity.holds)}}
+
+
+def _from_json(told: Mapping[str, Any]) -> Identity:
+    known = {one.name for one in fields(Identity)}
+    values = {name: value for name, value in told.items() if name in known}
+    values["holds"] = frozenset(values.get("holds", ()))
+    values["trigger_words"] = tuple(values.get("trigger_words", ()))
+    return Identity(**values)

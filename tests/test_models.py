@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.headers import amount
 from pipelines.models import ASSETS, ModelLibrary, describe
 from pipelines.request import InvalidRequest
 
@@ -16,15 +17,17 @@ def test_folders_in_diffusers_layout_are_found(tiny_models: Path) -> None:
     assert set(models) == {"sd", "sd-v", "sdxl"}
     assert (models["sd"].family, models["sdxl"].family) == ("SD", "SDXL")
     assert models["sd"].defaults["width"] == 64
-    assert models["sd"].summary == "SD, 0 MB"
+    assert models["sd"].summary == f"SD, {amount(models['sd'].bytes)}"
     assert len(models["sd"].short_hash()) == 10 and models["sd"].short_hash() != models["sdxl"].short_hash()
 
 
-def test_subfolders_are_looked_into_and_the_first_folder_wins(tiny_models: Path, tmp_path: Path) -> None:
+def test_a_layouts_folder_is_no_part_of_a_key_and_one_model_is_there_once(
+    tiny_models: Path, tmp_path: Path
+) -> None:
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints/mine").symlink_to(tiny_models / "sd")
     library = ModelLibrary([tmp_path, tiny_models], assets=tmp_path)
-    assert [spec.key for spec in library.list()] == ["checkpoints/mine", "sd", "sd-v", "sdxl"]
+    assert [spec.key for spec in library.list()] == ["mine", "sd-v", "sdxl"]
 
 
 def test_an_unknown_model_is_refused_naming_those_there(tiny_models: Path, tmp_path: Path) -> None:
