@@ -66,7 +66,7 @@ class Worker:
     def __init__(self, engine: Engine, library: ModelLibrary, store: PictureStore):
         self.engine, self.library, self.store = engine, library, store
         self.batches = BatchBook(store.root.parent / "batches")
-        self.controls = ControlLibrary(library.folders, library.assets)
+        self.controls = ControlLibrary(library.folders, library.assets, library)
         self._lock = threading.RLock()
         self._jobs: collections.OrderedDict[str, Job] = collections.OrderedDict()
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
