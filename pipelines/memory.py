@@ -1,4 +1,4 @@
-"""What memory this machine really has for us, containers' limits included, and what its running out looks like.
+"""What memory this machine has for us, limits of containers counted, and what its running out looks like.
 
 The component cache takes its budgets from here, the choice of offload and the forecast their room.
 """

@@ -37,7 +37,8 @@ ControlMode = Literal["balanced", "prompt", "control"]
 OffloadMode = Literal["auto", "resident", "components", "groups", "sequential"]
 """What of a model stays on the device in a run: all, a component at a time, groups of layers, a layer."""
 Quantisation = Literal["none", "int8", "int4", "float8"]
-"""How the denoiser's weights are held: as they are, or smaller and a little less exact."""
+"""How the denoiser's weights, and those of very large text encoders, are held: as they are, or smaller and a
+little less exact."""
 
 PictureKey = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 """A picture in the data folder's store (pipelines.pictures), by the hash of its bytes."""
