@@ -31,10 +31,9 @@ def open(
     """
     from pipelines.engine import EngineSettings, LocalEngine
     from pipelines.engine_process import EngineProcess
-    from pipelines.models import ModelLibrary
     from pipelines.pictures import PictureStore
     from pipelines.worker import Worker
 
     settings = EngineSettings(Path(data).resolve(), tuple(Path(m).resolve() for m in models), device, dtype)
     engine = EngineProcess(settings) if process else LocalEngine(settings)
-    return Worker(engine, ModelLibrary(settings.models), PictureStore(settings.data / "inputs"))
+    return Worker(engine, settings.library(), PictureStore(settings.data / "inputs"))

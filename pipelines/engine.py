@@ -14,6 +14,8 @@ from typing import Any, Protocol
 
 from pipelines.events import Cancelled, EngineState, Event, Failed, Picture, PictureDone
 from pipelines.models import STARTER, ModelLibrary
+from pipelines.places import hub_cache_folder
+from pipelines.records import FileRecords
 from pipelines.request import GenerationRequest, InvalidRequest
 
 Emit = Callable[[Event], None]
@@ -40,6 +42,15 @@ class EngineSettings:
     models: tuple[Path, ...] = ()
     device: str = "auto"
     dtype: str = "auto"
+
+    def library(self) -> ModelLibrary:
+        """The models there are: those of the program, of the folders, and of the hub's cache on this machine.
+
+        Page and engine each have one; what they read off the files they remember in the data folder.
+        """
+        return ModelLibrary(
+            self.models, hub_cache=hub_cache_folder(), records=FileRecords(self.data / "library.db")
+        )
 
 
 class Engine(Protocol):
@@ -92,7 +103,7 @@ class LocalEngine:
         for library_logging in (diffusers_logging, transformers_logging):
             library_logging.disable_progress_bar()  # the page shows progress, the console what went wrong
         plan = devices.choose(self.settings.device, self.settings.dtype)
-        library = ModelLibrary(self.settings.models)
+        library = self.settings.library()
         store = PictureStore(self.settings.data / "inputs")
         store.sweep()
         manager = PipelineManager(library, plan, Outputs(self.settings.data / "outputs"), store)

@@ -12,6 +12,8 @@ from tests.support import tiny
 for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
     os.environ.setdefault(name, "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+# What this machine has fetched from the hub is no part of any test.
+os.environ["HF_HUB_CACHE"] = str(Path(__file__).parent / "no-hub-cache")
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,9 @@ import gradio as gr
 from gradio.components import Component
 
 from pipelines import schedulers
-from pipelines.request import MOST_CONTROLS, GenerationRequest, InvalidRequest
+from pipelines.request import MOST_CONTROLS, MOST_LORAS, GenerationRequest, InvalidRequest
 from pipelines.worker import UnknownJob
-from ui import reading, store
+from ui import addons, reading, store
 from ui.components.fold import fold
 from ui.components.sizes import presets, size_buttons
 from ui.components.tokens import token_count
@@ -32,6 +32,9 @@ STORE, SECRET = "darkroom.form", "darkroom"
 """Where the browser keeps the form. The secret is no secret: Gradio scrambles the store with it, and one
 that were drawn anew at each start could not be read after a restart."""
 
+PANELS = {"controls": MOST_CONTROLS, "loras": MOST_LORAS}
+"""Fields that are panels of several rows, each with more than the request takes (on, open), and the most rows."""
+
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 # Page-side one-liners; what they do happens without asking the server.
@@ -42,7 +45,8 @@ JS_RANDOM = "() => ''"
 JS_LAST_SEED = "(seed) => document.getElementById('stage').dataset.seed || seed"
 JS_KEEP = """(kept, ...values) => document.body.dataset.restored
     ? Object.fromEntries(%s.map((name, place) => [name, name === 'controls'
-        ? (values[place]?.units ?? []).map(({shown, ...unit}) => unit) : values[place]])) : kept"""
+        ? (values[place]?.units ?? []).map(({shown, ...unit}) => unit)
+        : name === 'loras' ? values[place]?.loras ?? [] : values[place]])) : kept"""
 JS_RESTORED = "() => { document.body.dataset.restored = '1' }"
 JS_STOP = "() => document.dispatchEvent(new CustomEvent('darkroom:stop', {detail: {keep: %s}}))"
 JS_CHOOSE = "() => document.querySelector('.reader input[type=file]').click()"
@@ -67,6 +71,7 @@ def wire(page: Page, form: Form, parts: dict[str, Component]) -> None:
     _wire_fields(page, form, parts)
     _wire_pictures(page, form, parts)
     _wire_follows(page, parts)
+    addons.wire(page, form, parts)
     _wire_reading(form, parts)
     _wire_memory(page, form, parts)
 
@@ -101,6 +106,7 @@ def lay_out(page: Page) -> tuple[Form, dict[str, Component]]:
         parts["generate"] = gr.Button("Generate", variant="primary", elem_id="generate", scale=1)
         parts["stop"] = gr.Button("Stop", elem_id="stop", scale=0)
         parts["keep"] = gr.Button("Stop and keep", elem_id="keep", scale=0)
+    addons.lay_out_forecast(page, parts, TAB)
     parts["follows"] = gr.HTML(elem_id=f"{TAB}-follows", elem_classes=["plain"], apply_default_css=False)
     _lay_out_picture_fields(form, parts)
     with gr.Column(elem_classes=["card"]):
@@ -122,6 +128,8 @@ def lay_out(page: Page) -> tuple[Form, dict[str, Component]]:
                     parts["reuse"] = gr.Button("reuse last", elem_id=f"{TAB}-reuse", elem_classes=["word"])
             form["num_images_per_prompt"] = field(Number, "num_images_per_prompt", TAB, min_width=64)
             form["batch_count"] = field(Number, "batch_count", TAB, min_width=64)
+    addons.lay_out_loras(page, form)
+    addons.lay_out_model(page, form, parts, TAB)
     with fold("More", f"{TAB}-more") as parts["more"], gr.Row():
         form["subseed"] = field(Seed, "subseed", TAB, placeholder="random", min_width=120)
         form["subseed_strength"] = field(Slider, "subseed_strength", TAB, min_width=160)
@@ -149,6 +157,7 @@ def _lay_out_picture_fields(form: Form, parts: dict[str, Component]) -> None:
     """What only runs that begin with a picture have; the styles show each in its tabs alone."""
     with gr.Column(elem_classes=["card", "in-image", "in-inpaint"]):
         form["strength"] = field(Slider, "strength", TAB)
+        form["image_guidance_scale"] = field(Slider, "image_guidance_scale", TAB)
         parts["steps_run"] = gr.HTML(
             elem_id=f"{TAB}-steps-run", elem_classes=["plain"], apply_default_css=False
         )
@@ -221,7 +230,7 @@ def _wire_fields(page: Page, form: Form, parts: Mapping[str, Any]) -> None:
     def example(event: gr.EventData) -> str:
         return str(getattr(event, "prompt", ""))
 
-    outputs = [page.stage, parts["sizes"], *form.values()]
+    outputs = [page.stage, parts["sizes"], parts["takes"], *form.values()]
     page.model.input(chosen, page.model, outputs, queue=False, **QUIET)
     # The stage's own events.
     page.stage.example(example, outputs=form["prompt"], queue=False, **QUIET)
@@ -317,26 +326,31 @@ def _wire_memory(page: Page, form: Form, parts: Mapping[str, Any]) -> None:
     painters = {name: page.shown[name] for name in PAINTERS}
     fields = {**form, **painters}
     keep = JS_KEEP % json.dumps(list(fields))
-    changes = [component.change for component in form.values() if component is not page.units]
+    changes = [one.change for one in form.values() if one not in (page.units, page.loras)]
     gr.on(changes, None, [kept, *fields.values()], kept, js=keep, **QUIET)
-    for changed in (page.units.changed, *(painter.painted for painter in painters.values())):
+    for changed in (
+        page.units.changed,
+        page.loras.changed,
+        *(painter.painted for painter in painters.values()),
+    ):
         changed(None, [kept, *fields.values()], kept, js=keep, **QUIET)  # gr.on takes no events of gr.HTML
 
     def restore(stored: Any) -> dict[Component, Any]:
         """The form as it was left; what was never set is as the model likes it."""
         stored = stored if isinstance(stored, Mapping) else {}
-        units = stored.get("controls")
-        given = sound({name: value for name, value in stored.items() if name != "controls"})
+        given = sound({name: value for name, value in stored.items() if name not in PANELS})
         try:
             schedulers.check(given.get("scheduler", "DPM++ 2M"), given.get("schedule", "Automatic"))
         except InvalidRequest as problem:
             given = {name: value for name, value in given.items() if name not in problem.problems}
         painted = {part: _painting(page, stored.get(name)) for name, part in painters.items()}
-        if isinstance(units, list) and all(isinstance(unit, Mapping) for unit in units):
-            given["controls"] = units[:MOST_CONTROLS]
+        for name, most in PANELS.items():
+            rows = stored.get(name)
+            if isinstance(rows, list) and all(isinstance(row, Mapping) for row in rows):
+                given[name] = rows[:most]
         return {**_model_chosen(page, form, parts, given.pop("model", None), given), **painted}
 
-    outputs = [page.stage, parts["sizes"], *fields.values()]
+    outputs = [page.stage, parts["sizes"], parts["takes"], *fields.values()]
     load = page.blocks.load(restore, kept, outputs, queue=False, **QUIET)
     load.then(None, js=JS_RESTORED, **QUIET)
 
@@ -348,13 +362,18 @@ def _model_chosen(
     spec = page.spec(key)
     if spec is None:
         return {}
-    units = given.get("controls")
-    shown = page.units.postprocess(units) if units is not None else {}
+    units, loras = (
+        panel.postprocess(given[name]) if name in given else {}
+        for name, panel in (("controls", page.units), ("loras", page.loras))
+    )
+    follows = addons.chosen(page, form, parts, spec, given)
     return {
         page.stage: page.invitation(spec),
         parts["sizes"]: {"presets": presets(native_size(spec))},
         **filled(form, {**sound(spec.defaults), **given, "model": spec.key}),
-        page.units: {**shown, "networks": networks(page, spec)},
+        **follows,
+        page.units: {**units, "networks": networks(page, spec)},
+        page.loras: {**loras, **follows[page.loras]},
     }
 
 
