@@ -1,4 +1,4 @@
-"""What goes with a model in the form: LoRAs, VAE, text encoder, refiner, memory, and which fields the model takes.
+"""What goes with a model in the form: LoRAs, VAE, text encoder, refiner, memory, and the fields it takes.
 
 Laid out and wired here, beside ui.ask, which has what every run is asked with.
 """
@@ -41,17 +41,18 @@ MEMORY = {
 }
 QUANTISED = {"none": "As they are", "int8": "8 bits", "int4": "4 bits", "float8": "8 bits, floating"}
 
-JS_SUIT = """(panel, ...now) => {
+_JS_SUIT = """(panel, ...now) => {
     const names = %s;
     const detail = Object.fromEntries(names.map((name, place) => [name, now[place]]));
     document.dispatchEvent(new CustomEvent('darkroom:were', {detail}));
     return names.map((name, place) => panel?.suit?.[name] ?? now[place]);
-}""" % json.dumps(list(SUITED))
+}"""
+JS_SUIT = _JS_SUIT % json.dumps(list(SUITED))
 JS_PICKED = "(told, ...now) => %s.map((name, place) => told?.pick?.[name] ?? now[place])"
 JS_VALUES = "(...values) => ({values: Object.fromEntries(%s.map((name, place) => [name, values[place]]))})"
-JS_ADDONS = """(vae, encoder, skip, refiner, offload, quantisation) => ({title: 'Model', word: [vae ? 'VAE' : '',
+JS_ADDONS = """(vae, encoder, skip, refiner, memory, quantised) => ({title: 'Model', word: [vae ? 'VAE' : '',
     encoder ? 'text encoder' : '', skip > 1 ? `clip skip ${skip}` : '', refiner ? 'refiner' : '',
-    offload !== 'auto' ? 'memory' : '', quantisation !== 'none' ? quantisation : ''].filter(Boolean).join(', ')})"""
+    memory !== 'auto' ? 'memory' : '', quantised !== 'none' ? quantised : ''].filter(Boolean).join(', ')})"""
 
 _PICKED = ("vae", "text_encoder")
 _FOLDED = ("vae", "text_encoder", "clip_skip", "refiner", "offload", "quantisation")

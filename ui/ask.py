@@ -33,7 +33,7 @@ STORE, SECRET = "darkroom.form", "darkroom"
 that were drawn anew at each start could not be read after a restart."""
 
 PANELS = {"controls": MOST_CONTROLS, "loras": MOST_LORAS}
-"""Fields that are panels of several rows, each with more than the request takes (on, open), and the most rows."""
+"""Fields that are panels of rows, each with more than the request takes (on, open), and the most rows."""
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 

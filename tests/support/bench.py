@@ -1,4 +1,4 @@
-"""A page of a few components of the program's, served for a test: its styles, scripts and frame, nothing else."""
+"""A page of a few of the program's components, served for a test: its styles, scripts and frame alone."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The LoRAs of a run: which are on, how strongly, and over which of the steps.
 
-What a hand does is done in the browser (assets/js/loras.js); the list of those there are comes with the value.
+What a hand does is done in the browser (assets/js/loras.js); those there are come with the value.
 """
 
 from __future__ import annotations
