@@ -46,6 +46,17 @@ class LatentToRGB:
         return cls(torch.tensor(kept[key]["weight"]), torch.tensor(kept[key]["bias"]))
 
     @classmethod
+    def from_lists(cls, weight: Any, bias: Any) -> LatentToRGB:
+        """The map that `as_lists` wrote down."""
+        import torch
+
+        return cls(torch.tensor(weight), torch.tensor(bias))
+
+    def as_lists(self) -> dict[str, Any]:
+        """weight and bias as lists of numbers, for JSON."""
+        return {"weight": self.weight.tolist(), "bias": self.bias.tolist()}
+
+    @classmethod
     def fit(cls, vae: Any) -> LatentToRGB:
         """The least-squares map for a VAE, from smooth coloured pictures that it encodes itself."""
         import torch

@@ -218,7 +218,13 @@ def test_a_model_is_loaded_once_and_told(manager: PipelineManager, tiny_models: 
     assert view.unet is base.unet and view.vae is base.vae and view.scheduler is not base.scheduler
     for name in ("sd", "sdxl"):
         fresh.load(name)
-    assert len(fresh._loaded) == 2
+    status = fresh.status()
+    assert status.models == ("sd-v", "sd", "sdxl")
+    unets = [fresh.load(name).pipeline.unet for name in ("sd-v", "sd")]
+    assert unets[0] is unets[1], "the same weights are held once"
+    assert fresh.load("sd-v").pipeline is base
+    fresh.unload_all()
+    assert fresh.status().models == () and fresh.status().components == ()
 
 
 def test_what_the_model_cannot_do_is_refused(manager: PipelineManager) -> None:

@@ -1,0 +1,378 @@
+"""Loads components: an empty module, and weights mapped from disk in the number format that runs here.
+
+The first time a component is seen its weights are converted where they must be, hashed and looked through;
+what was found is remembered, and afterwards a load maps the file and hands its tensors to the module.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import importlib
+import json
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines import pickles
+from pipelines.headers import UnreadableFile, read_header
+from pipelines.parts import MissingPart, Part
+from pipelines.weights_cache import BadWeights, Record, WeightsCache, digest, read_tensors
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from pipelines.components import ComponentCache
+    from pipelines.devices import DevicePlan
+
+LIBRARY_LOCK = threading.RLock()
+"""Held where a library's own loader builds modules without weights: for that it changes torch for the whole
+process, so that two at a time, or one beside a LoRA's injection, would spoil each other."""
+
+PROBLEMS = (BadWeights, MissingPart, UnreadableFile, OSError)
+"""What loading raises for files that cannot be used."""
+
+_TOKENIZER = 20_000_000
+"""Bytes that a tokenizer takes, about."""
+
+
+class Loader:
+    """Brings components into a `ComponentCache`. tell: takes sentences about what could not be kept."""
+
+    def __init__(
+        self,
+        plan: DevicePlan,
+        cache: ComponentCache,
+        weights: WeightsCache,
+        tell: Callable[[str], None] = lambda sentence: None,
+    ):
+        self.plan, self.cache, self.weights, self.tell = plan, cache, weights, tell
+        self._first: dict[str, threading.Lock] = {}
+        self._first_lock = threading.Lock()
+
+    def load(self, part: Part, title: str = "") -> tuple[str, Any, int]:
+        """(key in the cache, the component, bytes of its weights); from memory if it is there.
+
+        Raises `PROBLEMS` for files that cannot be used, `DoesNotFit` where memory is too small.
+        """
+        what = f"{title or part.where} ({part.name})"
+        if not part.files:
+            if "Tokenizer" not in part.class_name:
+                return "", small(part), 0
+            key = _content_of_small(part)
+            return key, self.cache.get(key, lambda: small(part), _TOKENIZER, what), 0
+        dtype = self.plan.torch_dtype
+        stamp = part.stamp(self.plan.dtype)
+        record, state = self._known(part, stamp, dtype, what)
+        key = f"{record.content}-{_config_hash(part)}"
+        opened: Mapping[str, Tensor] | None = state
+
+        def make() -> Any:
+            nonlocal opened
+            empty = skeleton(part)
+            if opened is None:
+                opened = self.weights.open(record.content) if record.stored else read_state(part, empty)[0]
+            module = assemble(part, empty, opened)
+            opened = None
+            if part.name == "vae" and self.plan.channels_last:
+                module.to(memory_format=_channels_last())
+            return module
+
+        return key, self.cache.get(key, make, record.bytes, what), record.bytes
+
+    def bytes_of(self, part: Part) -> int:
+        """Bytes of a component's weights as they run here, from its headers alone."""
+        width = self.plan.torch_dtype.itemsize
+        total = 0
+        for file in part.files:
+            if is_pickle(file):
+                total += file.stat().st_size
+                continue
+            for info in read_header(file).tensors.values():
+                count = 1
+                for side in info.shape:
+                    count *= side
+                total += count * (width if info.dtype.startswith(("F", "BF")) else 1)
+        return total
+
+    def _known(
+        self, part: Part, stamp: str, dtype: torch.dtype, what: str
+    ) -> tuple[Record, Mapping[str, Tensor] | None]:
+        """What is known of a part, found out at its first load. The tensors come with it where they are in
+        memory and nowhere else."""
+        if (record := self.weights.recall(stamp)) is not None:
+            return record, None
+        with self._first_lock:
+            lock = self._first.setdefault(stamp, threading.Lock())
+        with lock:
+            if (record := self.weights.recall(stamp)) is not None:
+                return record, None
+            with self.cache.reserved(self.bytes_of(part), what):
+                record, state = self._find_out(part, dtype)
+            self.weights.remember(stamp, record)
+            return record, state
+
+    def _find_out(self, part: Part, dtype: torch.dtype) -> tuple[Record, Mapping[str, Tensor] | None]:
+        state, dtypes, as_it_is = native(part, dtype)
+        size = sum(tensor.numel() * dtypes[name].itemsize for name, tensor in state.items())
+        if as_it_is:
+            return Record(digest(state, dtypes), size, stored=False), None
+        try:
+            content, size = self.weights.store(state, dtypes)
+        except OSError as problem:
+            if problem.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+                raise
+            self.tell(
+                f"The converted weights of {part.where} could not be kept on disk ({problem.strerror}): it "
+                "runs, and is converted again next time."
+            )
+            changed = {name: tensor.to(dtypes[name]).contiguous() for name, tensor in state.items()}
+            return Record(digest(changed, dtypes), size, stored=True), changed
+        return Record(content, size, stored=True), None
+
+
+def native(part: Part, dtype: torch.dtype) -> tuple[Mapping[str, Tensor], Mapping[str, torch.dtype], bool]:
+    """(a part's tensors, the formats they run in, whether the files hold them just so)."""
+    if part.convert is None and _by_library(part):
+        module = _from_library(part, dtype)
+        state = values(module)
+        return state, {name: tensor.dtype for name, tensor in state.items()}, False
+    empty = skeleton(part)
+    state, renamed_only = read_state(part, empty)
+    dtypes = {name: running_dtype(name, tensor, empty, dtype) for name, tensor in state.items()}
+    same = all(tensor.dtype == dtypes[name] for name, tensor in state.items())
+    return state, dtypes, same and renamed_only
+
+
+def running_dtype(name: str, tensor: Tensor, module: Any, dtype: torch.dtype) -> torch.dtype:
+    """The format of one weight: `dtype` for real numbers, but float32 where the module's class wants it."""
+    import torch
+
+    if not tensor.is_floating_point():
+        return tensor.dtype
+    kept = set(getattr(module, "_keep_in_fp32_modules_strict", None) or ())
+    if dtype == torch.float16:
+        kept |= set(getattr(module, "_keep_in_fp32_modules", None) or ())
+    return torch.float32 if kept.intersection(name.split(".")) else dtype
+
+
+def read_state(part: Part, empty: Any) -> tuple[dict[str, Tensor], bool]:
+    """(the tensors that `empty` wants, by its names; whether they are the file's own, not made from them).
+
+    Raises `BadWeights` where one is missing or of another shape.
+    """
+    found: dict[str, Tensor] = {}
+    for file in part.files:
+        if is_pickle(file):
+            found |= pickles.load_tensors(file)
+        else:
+            read_header(file)  # says in a sentence what is wrong with it, which the library does not
+            found |= read_tensors([file])
+    there = {tensor.data_ptr() for tensor in found.values()}
+    pickled = any(is_pickle(file) for file in part.files)
+    state = part.convert(found, empty) if part.convert else found
+    wanted = empty.state_dict()
+    state = _renamed(state, wanted)
+    tied = set(getattr(empty, "all_tied_weights_keys", None) or ())
+    missing = [name for name in wanted if name not in state and name not in tied]
+    if missing:
+        raise BadWeights(
+            f"{part.where} lacks {missing[0]} and {len(missing) - 1} more of the {len(wanted)} weights of "
+            f"its {part.name}: it is not what it seems, or was cut. Take another copy of it."
+        )
+    state = {name: state[name] for name in wanted if name in state}
+    for name, tensor in state.items():
+        if tensor.shape != wanted[name].shape:
+            raise BadWeights(
+                f"{part.where} has {name} of the shape {_shape(tensor)}, where its config says "
+                f"{_shape(wanted[name])}: weights and config do not belong together."
+            )
+    return state, not pickled and all(tensor.data_ptr() in there for tensor in state.values())
+
+
+def _renamed(state: Mapping[str, Tensor], wanted: Mapping[str, Any]) -> dict[str, Tensor]:
+    """transformers 5.6 took the prefix "text_model." off CLIP's text encoder; files have it or not."""
+    if all(name in state for name in wanted):
+        return dict(state)
+    stripped = {name.removeprefix("text_model."): tensor for name, tensor in state.items()}
+    added = {f"text_model.{name}": tensor for name, tensor in state.items()}
+    for other in (stripped, added):
+        if sum(name in other for name in wanted) > sum(name in state for name in wanted):
+            return other
+    return dict(state)
+
+
+def assemble(part: Part, empty: Any, state: Mapping[str, Tensor]) -> Any:
+    """The module with those tensors, which it takes as they are: none is copied."""
+    empty.load_state_dict(state, assign=True, strict=False)
+    for name in state.keys() - empty.state_dict().keys():  # buffers that files do not hold
+        owner, _, last = name.rpartition(".")
+        empty.get_submodule(owner)._buffers[last] = state[name]
+    if hasattr(empty, "tie_weights"):
+        empty.tie_weights()
+    left = [name for name, value in values(empty).items() if value.is_meta]
+    if left:
+        raise BadWeights(f"{part.where} lacks {left[0]} and {len(left) - 1} more weights.")
+    return empty.eval()
+
+
+def values(module: Any) -> dict[str, Tensor]:
+    """All that makes a module what it is beside its config: its state, and real numbers in buffers that are
+    not part of that."""
+    found = {name: tensor.detach() for name, tensor in module.state_dict().items()}
+    for name, buffer in module.named_buffers():
+        if buffer.is_floating_point():
+            found.setdefault(name, buffer)
+    return found
+
+
+def skeleton(part: Part) -> Any:
+    """The part's module without weights. Safe beside other threads: nothing of torch is changed for them."""
+    cls = class_of(part)
+    with _without_weights()():
+        if hasattr(cls, "config_class") and hasattr(cls.config_class, "from_dict"):
+            config = dict(part.config)
+            if cls.config_class.model_type == "clip_text_model" and "text_config" in config:
+                config = config["text_config"]
+            return cls(cls.config_class.from_dict(config))
+        return cls.from_config(dict(part.config))
+
+
+def is_pickle(file: Path) -> bool:
+    return file.suffix.lower() in (".bin", ".ckpt", ".pt", ".pth")
+
+
+def class_of(part: Part) -> Any:
+    """The part's class. Raises `MissingPart` for one that the libraries here do not have."""
+    import diffusers
+
+    pipelines = diffusers.pipelines
+    try:
+        if hasattr(pipelines, part.library):
+            return getattr(getattr(pipelines, part.library), part.class_name)
+        if part.library not in ("diffusers", "transformers"):
+            raise AttributeError(part.library)
+        return getattr(importlib.import_module(part.library), part.class_name)
+    except AttributeError:
+        raise MissingPart(
+            f"The {part.name} of this model is a {part.class_name} of {part.library}, which diffusers "
+            f"{diffusers.__version__} does not have, or which is code that came with the model; such code is "
+            "not run."
+        ) from None
+
+
+def small(part: Part) -> Any:
+    """A tokenizer, scheduler or processor, read from its folder."""
+    assert part.folder is not None
+    return class_of(part).from_pretrained(part.folder, local_files_only=True)
+
+
+def _content_of_small(part: Part) -> str:
+    assert part.folder is not None
+    hashed = hashlib.sha256(part.class_name.encode())
+    for file in sorted(one for one in part.folder.iterdir() if one.is_file()):
+        hashed.update(f"{file.name} {file.stat().st_size} ".encode() + file.read_bytes())
+    return hashed.hexdigest()[:32]
+
+
+def _by_library(part: Part) -> bool:
+    """Whether a folder's weights are left to the library's own loader at their first load: where its class
+    has rules of its own about names and formats."""
+    cls, empty = class_of(part), skeleton(part)
+    if part.library == "diffusers" and getattr(cls, "_keep_in_fp32_modules", None):
+        return True
+    stored = set(empty.state_dict())
+    if any(buffer.is_floating_point() and name not in stored for name, buffer in empty.named_buffers()):
+        return True
+    if any(is_pickle(file) for file in part.files):
+        return False
+    held = {name for file in part.files for name in read_header(file).tensors}
+    tied = set(getattr(empty, "all_tied_weights_keys", None) or ())
+    named = _renamed(dict.fromkeys(held), stored)  # type: ignore[arg-type]
+    return part.folder is not None and any(name not in named and name not in tied for name in stored)
+
+
+def _from_library(part: Part, dtype: torch.dtype) -> Any:
+    cls = class_of(part)
+    with LIBRARY_LOCK:
+        module, told = cls.from_pretrained(
+            part.folder,
+            dtype=dtype,
+            local_files_only=True,
+            use_safetensors=part.files[0].suffix == ".safetensors",
+            variant=part.variant or None,
+            output_loading_info=True,
+        )
+    missing = sorted(told.get("missing_keys") or ())
+    if missing:
+        raise BadWeights(
+            f"{part.where} lacks {missing[0]} and {len(missing) - 1} more weights of its {part.name}: it is "
+            "not what its config says. Fetch it again."
+        )
+    return module
+
+
+def _config_hash(part: Part) -> str:
+    """Of what a config changes in how a module computes; who wrote it, when and where does not count."""
+    passed = ("dtype", "torch_dtype", "transformers_version", "architectures", "attn_implementation")
+    told = {
+        name: value
+        for name, value in part.config.items()
+        if not name.startswith("_") and name not in passed and value is not None
+    }
+    return hashlib.sha256(
+        json.dumps([part.class_name, told], sort_keys=True, default=str).encode()
+    ).hexdigest()[:12]
+
+
+def _shape(tensor: Any) -> str:
+    return " x ".join(str(side) for side in tensor.shape) or "1"
+
+
+def _channels_last() -> Any:
+    import torch
+
+    return torch.channels_last
+
+
+def _without_weights() -> Any:
+    """A context in which weights take no memory, while other tensors are made as always. It belongs to its
+    thread, which accelerate's and torch's own ways of doing this do not, or not for buffers."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    drawn = {torch.empty, torch.randn, torch.rand}
+
+    class WithoutWeights(TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
+            if function in drawn and kwargs.get("device") is None:
+                kwargs = {**kwargs, "device": "meta"}
+            return function(*args, **kwargs)
+
+    return WithoutWeights
+
+
+def place(module: Any, device: str, on_device: bool) -> None:
+    """Brings a component to `device` or back. In RAM its weights stay as they are, mapped from disk, so going
+    back copies nothing; what was added to it meanwhile (a LoRA's layers) is copied."""
+    import torch
+
+    if not isinstance(module, torch.nn.Module):
+        return
+    home: dict[Any, Any] = module.__dict__.setdefault(_HOME, {})
+    for tensor in [*module.parameters(), *module.buffers()]:
+        if on_device:
+            if tensor.device.type == "cpu":
+                home[tensor] = tensor.data
+            tensor.data = tensor.data.to(device, non_blocking=True)
+        else:
+            kept = home.pop(tensor, None)
+            tensor.data = kept if kept is not None else tensor.data.to("cpu")
+    if not on_device:
+        home.clear()
+
+
+_HOME = "darkroom_weights_in_ram"
