@@ -52,7 +52,6 @@ export class Line {
   changed() {
     this.show();
     this.panel.changed();
-    tell('loras', JSON.parse(JSON.stringify(this.panel.loras.filter((one) => one.on))));
   }
 
   focus() {

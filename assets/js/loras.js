@@ -85,6 +85,7 @@ class Panel {
 
   changed() {
     this.publish();
+    this.announce();
     this.resting ??= setTimeout(() => {
       this.resting = null;
       if (this.root.isConnected) this.trigger('changed', { loras: copied(this.loras) });
@@ -174,7 +175,13 @@ class Panel {
     say(this.none, this.loras.length ? '' : 'none');
     this.plus.disabled = this.loras.length >= this.value.most;
     this.drawSuit();
-    tell('loras', copied(this.loras.filter((one) => one.on)));
+    this.announce();
+  }
+
+  /** What is on, for the header. */
+  announce() {
+    const on = this.loras.filter((one) => one.on);
+    tell('loras', on.map(({ name, weight }) => ({ title: this.row(name)?.title ?? name, weight })));
   }
 
   drawSuit() {

@@ -26,9 +26,11 @@ class Status {
     this.why = el('span.tip', { role: 'tooltip', id: 'device-why' });
     this.badge = el('button.badge', { type: 'button', 'aria-describedby': 'device-why', hidden: true });
     this.queue = el('span.queue', { title: 'Jobs that run or wait' }, 'queue ', el('b', {}, '0'));
+    this.loras = el('button.badge.header-loras', { type: 'button', hidden: true, onclick: () => toLoras() });
     const sheet = keySheet();
     root.className = 'status';
     root.append(
+      this.loras,
       this.state,
       el('span.tip-box', {}, this.badge, this.why),
       this.queue,
@@ -36,6 +38,7 @@ class Status {
       el('button.round', { type: 'button', title: 'Keyboard (?)', 'aria-label': 'Keyboard', onclick: () => sheet.showModal() }, '?'),
       sheet,
     );
+    heard('loras', (loras) => this.showLoras(loras));
     heard('queue', (length) => this.count(length));
     heard('keys', () => (sheet.open ? sheet.close() : sheet.showModal()));
   }
@@ -52,10 +55,24 @@ class Status {
     tell('engine', value);
   }
 
+  showLoras(loras) {
+    const words = loras.map(({ title, weight }) => `${title} ${weight}`);
+    this.loras.hidden = !loras.length;
+    say(this.loras, words.length > 1 ? `${words[0]} and ${words.length - 1} more` : (words[0] ?? ''));
+    this.loras.title = `LoRAs: ${words.join(', ')}`;
+    this.loras.setAttribute('aria-label', this.loras.title);
+  }
+
   count(length) {
     say(this.queue.lastChild, String(length));
     this.queue.classList.toggle('busy', length > 0);
   }
+}
+
+function toLoras() {
+  const add = document.querySelector('.loras-add');
+  add?.scrollIntoView({ block: 'center' });
+  add?.focus({ preventScroll: true });
 }
 
 function themeSwitch() {
