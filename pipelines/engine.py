@@ -26,7 +26,7 @@ ANSWERS = {
     "control_map": "control_map_png",
     "detect_pose": "detect_pose",
     "forecast": "forecast",
-    "resident": "resident",
+    "resident": "status",
     "preload": "preload",
 }
 """What an engine can be asked -> the manager's method that answers."""
