@@ -19,6 +19,13 @@ def served(worker: Worker, data: Path, **options: Any) -> Iterator[str]:
     """The address of the page over `worker`. options: as for `ui.app.build`."""
     from ui.app import build
 
+    with serving(build(worker, data, **options)) as address:
+        yield address
+
+
+@contextmanager
+def serving(app: Any) -> Iterator[str]:
+    """The address of a web application, served while the block runs."""
     door = socket.create_server(("127.0.0.1", 0))
     up = threading.Event()
 
@@ -27,7 +34,6 @@ def served(worker: Worker, data: Path, **options: Any) -> Iterator[str]:
             await super().startup(sockets)
             up.set()
 
-    app = build(worker, data, **options)
     server = Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
     thread.start()

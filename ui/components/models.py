@@ -1,0 +1,65 @@
+"""The models' part of the page: what is on this computer, and what can be fetched.
+
+Searching and sorting are done in the browser (assets/js/models.js); the functions here are asked for what
+only the server has. What happens without a hand (files that come, downloads that go on) it is told by a
+stream at the address `feed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ui.components.base import Scripted, WithoutStub, script
+
+Asked = dict[str, Any]
+Answer = dict[str, Any]
+Ask = Callable[[Asked], Answer]
+
+ASKS = ("shelf", "edit", "picture", "hash", "catalogue", "estimate", "start", "steer")
+"""What the page asks. Each takes and gives a JSON object; {"problem": sentence} where nothing came of it.
+
+shelf: {"model"} -> {"cards", "where"}. edit: {"sort", "key", "notes" | "favourite"} -> {"card"}.
+picture: {"sort", "key", and one of "path" of an upload, "job" with "picture", "remove"} -> {"card"}.
+hash: {"sort", "key"} -> {"hash"}. catalogue: {} -> {"rows"}. estimate: {"id", "token"} -> an Estimate's
+fields. start: {"id", "token", "remember", "sort"} -> {"key"}. steer: {"key", "deed", "token", "remember"}.
+"""
+
+
+class Models(Scripted, metaclass=WithoutStub):
+    """The component. What never changes of its value goes along with every part that is sent."""
+
+    feed: str = ""
+
+    def postprocess(self, value: Any) -> Any:
+        """The value with the feed's address, which a part that is drawn first would lack."""
+        return {"feed": self.feed, **value} if isinstance(value, Mapping) else value
+
+
+def model_shelf(asks: Mapping[str, Ask], elem_id: str, feed: str, model: str = "", **options: Any) -> Models:
+    """The component; its value is {"model": key of the chosen one}.
+
+    asks: a function for each of `ASKS`. feed: address of the stream, relative to the page. Events: `chosen`
+    (data: key of a model that is to paint) and `listed` (what there is, or its order, has changed).
+    """
+    panel = Models(
+        value={"model": model, "feed": feed},
+        elem_id=elem_id,
+        elem_classes=["plain"],
+        server_functions=[_named(name, asks[name]) for name in ASKS],
+        apply_default_css=False,
+        **script("models.js", "chosen", "listed"),
+        **options,
+    )
+    panel.feed = feed
+    return panel
+
+
+def _named(name: str, answer: Ask) -> Ask:
+    """A function of that name: by it the page calls, and Gradio marks the function, which no method bears."""
+
+    def ask(asked: Asked) -> Answer:
+        return answer(asked)
+
+    ask.__name__ = name
+    return ask
