@@ -13,8 +13,8 @@ document.addEventListener('keydown', (event) => {
     return;
   }
   if (key === 'Enter' && (event.ctrlKey || event.metaKey)) {
-    event.preventDefault();
-    document.getElementById('generate')?.click();
+    const generate = document.getElementById('generate');
+    if (generate?.checkVisibility()) event.preventDefault(), generate.click(); // some tabs have none
     return;
   }
   if (event.ctrlKey || event.metaKey || event.altKey) return;

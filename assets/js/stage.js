@@ -245,8 +245,14 @@ class Stage {
     this.paintStrips(job);
     this.paintDeeds(job, frame);
     this.gallery.paint(this.jobs, job, this.picture);
-    const seed = [...this.jobs.list].reverse().flatMap((one) => one.pictures.filter(Boolean).slice(-1))[0]?.seed;
-    if (seed !== undefined) this.host.dataset.seed = seed;
+    this.tellLast();
+  }
+
+  /** The last finished picture, for those who want its seed or the picture itself. */
+  tellLast() {
+    const job = this.jobs.list.findLast((one) => one.pictures.some(Boolean));
+    const picture = job?.pictures.findLastIndex(Boolean);
+    if (job) Object.assign(this.host.dataset, { seed: job.pictures[picture].seed, job: job.id, picture });
   }
 
   paintPicture(job, frame) {
