@@ -100,7 +100,7 @@ def _read(path: Path) -> Header:
         raise UnreadableFile(f"{shown(path)} is a folder or a device, not a file with weights.")
     with path.open("rb") as stream:
         size = os.fstat(stream.fileno()).st_size
-        start = stream.read(8)
+        start = stream.read(9)
         stream.seek(0)
         if size == 0:
             raise UnreadableFile(f"{shown(path)} is empty: fetch it again.")
@@ -108,12 +108,17 @@ def _read(path: Path) -> Header:
 
 
 def _reader(path: Path, start: bytes) -> Callable[[Path, BinaryIO, int], Header]:
+    from pipelines import headers_gguf, headers_pickle
+
     kind = FORMATS.get(path.suffix.lower(), "safetensors")
     if start.startswith(b"GGUF"):
         kind = "gguf"
-    if kind == "safetensors":
-        return _read_safetensors
-    raise UnreadableFile(f"{shown(path)} is of a format that is not read yet.")
+    elif start.startswith(b"PK\x03\x04"):
+        kind = "pickle"
+    elif len(start) == 9 and start[4:] == b"\0\0\0\0{":  # whatever it is called
+        kind = "safetensors"
+    readers = {"safetensors": _read_safetensors, "pickle": headers_pickle.read, "gguf": headers_gguf.read}
+    return readers[kind]
 
 
 def _read_safetensors(path: Path, stream: BinaryIO, size: int) -> Header:
