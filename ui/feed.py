@@ -18,6 +18,9 @@ from starlette.types import ASGIApp, Message
 
 Told = Mapping[str, Any]
 
+LOGIN_CHECK = "/gradio_api/login_check"
+"""Where Gradio tells whether a visitor is signed in."""
+
 
 class Bulletin:
     """Says that something changed, to however many listen; its methods may be called from any thread."""
@@ -125,7 +128,7 @@ async def _login_status(app: ASGIApp, request: Request) -> int:
     """What Gradio answers this visitor when it is asked for the login alone."""
     kept = ("type", "asgi", "http_version", "scheme", "headers", "server", "client", "state", "extensions")
     scope = {name: request.scope[name] for name in kept if name in request.scope}
-    scope |= {"method": "GET", "path": "/login_check", "raw_path": b"/login_check"}
+    scope |= {"method": "GET", "path": LOGIN_CHECK, "raw_path": LOGIN_CHECK.encode()}
     scope |= {"query_string": b"", "root_path": ""}
     statuses: list[int] = []
 
