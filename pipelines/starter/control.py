@@ -22,7 +22,7 @@ from pipelines.poses import draw_poses
 
 from .canvas import SIZE
 from .data import picture_path, posed_scenes, shard_scenes
-from .denoiser import NOISE
+from .denoiser import NOISE, velocity_lesson
 from .learning import Course, Team, optimisers
 from .scenes import Scene
 from .text import tokens
@@ -162,10 +162,7 @@ def train_control(
         rate = course.set_rate(_PEAK, hold=0.35)
         latents, ids, maps = (part.to(team.device) for part in lessons(batch))
         times = (torch.rand(batch, device=team.device).sqrt() * len(kept)).long().clamp(max=len(kept) - 1)
-        signal = kept[times].view(-1, 1, 1, 1)
-        noise = torch.randn_like(latents)
-        noisy = signal.sqrt() * latents + (1 - signal).sqrt() * noise
-        velocity = signal.sqrt() * noise - (1 - signal).sqrt() * latents
+        noisy, velocity = velocity_lesson(latents, times, kept)
         with team.autocast():
             guess = call(noisy.contiguous(memory_format=torch.channels_last), times, ids, maps)
         error = (guess.float() - velocity).pow(2).mean(1, keepdim=True)

@@ -100,6 +100,17 @@ def _is_matrix(name: str, weight: nn.Parameter) -> bool:
     return not any(part in name for part in ("embedding", "conv_in", "conv_out"))
 
 
+def velocity_lesson(latents: Tensor, times: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+    """`latents` (n, c, h, w) with noise as at `times` (n,), and the velocity to predict there, of one shape.
+
+    kept: the share of the signal's power that is left at each timestep, (1000,).
+    """
+    signal = kept[times].view(-1, 1, 1, 1)
+    noise = torch.randn_like(latents)
+    noisy = signal.sqrt() * latents + (1 - signal).sqrt() * noise
+    return noisy, signal.sqrt() * noise - (1 - signal).sqrt() * latents
+
+
 def train_unet(
     team: Team,
     work: Path,
@@ -134,10 +145,7 @@ def train_unet(
             lessons.refresh()
         latents, ids = (part.to(team.device) for part in lessons(batch))
         times = torch.randint(0, len(kept), (batch,), device=team.device)
-        signal = kept[times].view(-1, 1, 1, 1)
-        noise = torch.randn_like(latents)
-        noisy = signal.sqrt() * latents + (1 - signal).sqrt() * noise
-        velocity = signal.sqrt() * noise - (1 - signal).sqrt() * latents
+        noisy, velocity = velocity_lesson(latents, times, kept)
         ratio = kept[times] / (1 - kept[times])
         weight = ratio.clamp(max=5) / (ratio + 1) / 0.35 + 0.15  # about 1 on average; none is forgotten
         with team.autocast():

@@ -80,6 +80,16 @@ def learning_rate(peak: float, step: int, share: float, warmup: int = 100, hold:
 
 
 @dataclass(frozen=True)
+class Budget:
+    """What a stage may spend: `minutes` or `steps`, whichever ends first, of `batch` examples a worker."""
+
+    minutes: float
+    batch: int
+    steps: int = 1 << 40
+    compiled: bool = False
+
+
+@dataclass(frozen=True)
 class Team:
     """This process among the workers: `rank` of `size`, on `device`."""
 

@@ -5,6 +5,7 @@ It is what the tests of meaning trust, so it is trained on drawn scenes only, ne
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -47,10 +48,15 @@ class Reader(nn.Module):
             {name.replace(" ", "_"): nn.Linear(256, len(options)) for name, options in ATTRIBUTES.items()}
         )
 
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
+    def thoughts(self, x: Tensor) -> Tensor:
+        """What the answers are told from: (n, 256), for pictures as forward takes them."""
         seen = self.see(x)  # (n, 128, 8, 8)
         where = self.gather(seen).flatten(1)
-        thought = self.think(torch.cat([where, seen.mean((2, 3)), seen.amax((2, 3))], 1))
+        thought: Tensor = self.think(torch.cat([where, seen.mean((2, 3)), seen.amax((2, 3))], 1))
+        return thought
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        thought = self.thoughts(x)
         return {name: self.answers[name.replace(" ", "_")](thought) for name in ATTRIBUTES}
 
 
@@ -120,14 +126,22 @@ def load_reader(path: Path = WEIGHTS) -> Reader:
     return reader.eval()
 
 
-@torch.no_grad()
-def read_many(images: list[Image.Image | np.ndarray], path: Path = WEIGHTS) -> list[dict[str, str]]:
-    """The attributes seen in each picture (RGB, any size, uint8 where arrays), named as in ATTRIBUTES."""
+def as_read(images: Sequence[Image.Image | np.ndarray]) -> Tensor:
+    """Pictures (RGB, any size, uint8 where arrays) as the reader takes them: float (n, 3, 128, 128)."""
     arrays = [
         np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image) for image in images
     ]
-    small = [cv2.resize(array, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA) for array in arrays]
-    answers = load_reader(path)(to_tensor(np.stack(small)))
+    small = []
+    for array in arrays:
+        way = cv2.INTER_AREA if array.shape[0] >= _SIDE else cv2.INTER_CUBIC
+        small.append(cv2.resize(array, (_SIDE, _SIDE), interpolation=way))
+    return to_tensor(np.stack(small))
+
+
+@torch.no_grad()
+def read_many(images: list[Image.Image | np.ndarray], path: Path = WEIGHTS) -> list[dict[str, str]]:
+    """The attributes seen in each picture (RGB, any size, uint8 where arrays), named as in ATTRIBUTES."""
+    answers = load_reader(path)(as_read(images))
     picks = {name: logits.argmax(1).tolist() for name, logits in answers.items()}
     return [{name: ATTRIBUTES[name][picks[name][i]] for name in ATTRIBUTES} for i in range(len(images))]
 

@@ -18,10 +18,11 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
-from . import control, denoiser, joints, reader, text, vae
+from . import control, denoiser, fewer, joints, paths, pixels, reader, styles, text, vae
+from .adapters import load_adapter
 from .canvas import SIZE
 from .data import draw_posed_shard, draw_shard, held_out_scenes, picture_path, pictures
-from .learning import in_team
+from .learning import Budget, in_team
 from .scenes import paint
 from .tokenizer import train_tokenizer
 
@@ -215,6 +216,76 @@ def export_control(options: argparse.Namespace) -> None:
         print(f"export-control: {folder}, {size / 1e6:.1f} MB", flush=True)
 
 
+def _budget(options: argparse.Namespace, minutes: float) -> Budget:
+    return Budget(minutes, options.batch or (256 if _on_gpu(options) else 16), options.steps, options.compile)
+
+
+def _walk_some(work: Path, model: Path, device: str, numbers: list[int], count: int) -> None:
+    if device == "cpu":
+        torch.set_num_threads(1)
+    network = paths.load_network(model).to(device)
+    tokenizer = CLIPTokenizer.from_pretrained(model / "tokenizer")
+    for number in numbers:
+        paths.walk_shard(network, tokenizer, work, number, count)
+        print(f"paths: shard {number}", flush=True)
+
+
+def walk_paths(options: argparse.Namespace) -> None:
+    """Walks the finished model's paths from noise to picture, for the few-step LoRA."""
+    model = _finished(options)
+    shares = [list(range(first, options.paths, options.workers)) for first in range(options.workers)]
+    if options.workers == 1:
+        _walk_some(options.work, model, options.device, shares[0], options.path_shard)
+        return
+    with ProcessPoolExecutor(options.workers) as pool:
+        what = (options.work, model, "cpu")
+        for job in [pool.submit(_walk_some, *what, share, options.path_shard) for share in shares]:
+            job.result()
+
+
+def teach_fewer(options: argparse.Namespace) -> None:
+    """Trains the few-step LoRA on what paths wrote."""
+    what = (options.work, _finished(options), _budget(options, options.fewer_minutes))
+    in_team(options.workers, options.device, fewer.train_fewer, *what)
+
+
+def teach_styles(options: argparse.Namespace) -> None:
+    """Puts drawn pictures through each style's filter, and trains its LoRA on them."""
+    model = _finished(options)
+    autoencoder = AutoencoderKL.from_pretrained(model / "vae", torch_dtype=torch.float32)
+    autoencoder.to(options.device).eval()
+    for style in styles.FILTERS:
+        for number in range(min(options.style_shards, len(pictures(options.work)))):
+            styles.encode_style(autoencoder, options.work, style, number)
+            print(f"{style}: shard {number}", flush=True)
+        what = (options.work, model, style, _budget(options, options.style_minutes))
+        in_team(options.workers, options.device, styles.train_style, *what)
+
+
+def teach_pixels(options: argparse.Namespace) -> None:
+    """Trains the unconditional model of small pictures on what draw wrote."""
+    in_team(
+        options.workers,
+        options.device,
+        pixels.train_pixels,
+        options.work,
+        _budget(options, options.pixels_minutes),
+    )
+
+
+def export_addons(options: argparse.Namespace) -> None:
+    """Writes the LoRAs and the model of pixels whose training has begun to their places."""
+    model = _finished(options)
+    loras = {"fewer": fewer.CARD} | {f"style-{style}": card for style, card in styles.CARDS.items()}
+    for course, card in loras.items():
+        if (options.work / "checkpoints" / f"{course}-0.pt").exists():
+            size = load_adapter(options.work, model, course).write(options.loras / card.file, card)
+            print(f"export-addons: {options.loras / card.file}, {size / 1e6:.2f} MB", flush=True)
+    if (options.work / "checkpoints" / "pixels-0.pt").exists():
+        size = pixels.finish_pixels(options.work, options.pixels)
+        print(f"export-addons: {options.pixels}, {size / 1e6:.1f} MB", flush=True)
+
+
 STAGES = {
     "draw": draw,
     "tokenizer": tokenize,
@@ -229,6 +300,11 @@ STAGES = {
     "joints": teach_joints,
     "control": teach_control,
     "export-control": export_control,
+    "paths": walk_paths,
+    "few-steps": teach_fewer,
+    "styles": teach_styles,
+    "pixels": teach_pixels,
+    "export-addons": export_addons,
 }
 
 
@@ -254,6 +330,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--controlnets", type=Path, default=ASSETS / "controlnets", help="the folder for both ControlNets"
     )
+    parser.add_argument("--loras", type=Path, default=ASSETS / "loras", help="the folder for the LoRAs")
+    parser.add_argument(
+        "--pixels",
+        type=Path,
+        default=ASSETS / "models" / "storybook-pixels",
+        help="where the model of pixels is written",
+    )
     parser.add_argument("--device", default="cuda" if gpu else "cpu")
     parser.add_argument(
         "--workers", type=int, default=0, help="training processes; default: one a core, one on a GPU"
@@ -269,6 +352,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--control-minutes", type=float, default=20 if gpu else 45, help="for each of the two"
     )
+    parser.add_argument("--paths", type=int, default=64 if gpu else 16, help="shards of paths")
+    parser.add_argument("--path-shard", type=int, default=paths.SHARD, help="paths in a shard")
+    parser.add_argument("--fewer-minutes", type=float, default=10 if gpu else 20)
+    parser.add_argument("--style-shards", type=int, default=4, help="drawn shards a style is learned from")
+    parser.add_argument("--style-minutes", type=float, default=5 if gpu else 12, help="for each style")
+    parser.add_argument("--pixels-minutes", type=float, default=10 if gpu else 30)
     parser.add_argument("--steps", type=int, default=1 << 40, help="end every stage after so many steps")
     parser.add_argument("--batch", type=int, default=0, help="examples a step and worker; default: by device")
     parser.add_argument(
