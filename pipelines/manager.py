@@ -16,7 +16,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines import checks, control, prompts, repaint, schedulers
+from pipelines import checks, control, embeddings, prompts, repaint, schedulers
+from pipelines.adapters import ActiveAdapters, Adapters
 from pipelines.control import ControlLibrary, ControlSpec
 from pipelines.control_modes import control_modes
 from pipelines.detectors import Detectors
@@ -24,6 +25,7 @@ from pipelines.events import Finished, Picture, PictureDone
 from pipelines.loaded import LoadedModel, LoadedModels, ResidentStatus, control_key
 from pipelines.metadata import UnreadablePicture
 from pipelines.pictures import PictureStore
+from pipelines.prompt_memory import PromptMemory
 from pipelines.request import InvalidRequest
 from pipelines.resizing import resized
 from pipelines.run import Control, Emit, GenerationCancelled, PictureRun, Shown
@@ -46,6 +48,8 @@ class PipelineManager:
         self.controls = ControlLibrary(library.folders, library.assets, library)
         self.detectors = Detectors(library.folders, plan)
         self.models = LoadedModels(library, plan, store.root.parent)
+        self.adapters = Adapters(library)
+        self.prompt_memory = PromptMemory()
         self._tokenizers: dict[Path, Any] = {}
         self._tokenizer_lock = threading.Lock()
 
@@ -93,6 +97,7 @@ class PipelineManager:
         """
         spec = self.library.find(request.model)
         checks.check(request, spec, self.controls)
+        request = families.settled(request, spec)
         shown = self.shown(request)
         with ExitStack() as held:
             model = self.load(request.model, emit, request.vae, request.text_encoder)
@@ -101,7 +106,8 @@ class PipelineManager:
             networks = [self.load_control(one, model, emit) for one in specs]
             keys = [*model.keys.values(), *(control_key(one, model) for one in specs)]
             held.enter_context(self.models.settled(keys))
-            return self._paint(request, shown, model, specs, networks, emit, steering)
+            active = held.enter_context(self.adapters.active(model, request, emit))
+            return self._paint(request, shown, model, specs, networks, active, emit, steering)
 
     def _paint(
         self,
@@ -110,6 +116,7 @@ class PipelineManager:
         model: LoadedModel,
         specs: Sequence[ControlSpec],
         networks: Sequence[Any],
+        active: ActiveAdapters,
         emit: Emit,
         steering: Control,
     ) -> Finished:
@@ -117,18 +124,28 @@ class PipelineManager:
         began = time.perf_counter()
         if steering.cancelled:
             raise GenerationCancelled
+        vocabulary = embeddings.vocabulary_of(model.pipeline, self.library)
         encoded = prompts.encode(
             model.pipeline,
-            request.prompt,
-            request.negative_prompt or None,
+            active.prompt,
+            active.negative_prompt or None,
             guidance=request.guidance_scale > 1,
+            clip_skip=request.clip_skip,
+            vocabulary=vocabulary,
+            memory=self.prompt_memory,
+            state=active.text_state,
         )
+        told_of = {**active.extras, **embeddings.hashes(vocabulary.used)}
         pictures: list[Picture] = []
-        notes = list(encoded.notes)
+        notes = [*active.notes, *encoded.notes]
         with control_modes(request.controls, networks, request.guidance_scale > 1):
             for index in range(request.pictures):
                 pipe = self.pipeline_for(request, model, request.seed_of(index), networks)
-                run = PictureRun(pipe, request, shown, index, model.to_rgb, began, emit, steering)
+                self.prompt_memory.attach(pipe, active.text_state)
+                run = PictureRun(
+                    pipe, request, model.spec, shown, index, model.to_rgb, began, emit, steering
+                )
+                run.at_step = active.at_step
                 painted: Any = run.paint(
                     encoded.kwargs, control.control_kwargs(pipe, request.controls, shown.maps, specs)
                 )
@@ -136,14 +153,14 @@ class PipelineManager:
                     painted = shown.canvas.with_painted(painted)
                     told = _untouched(shown.canvas, painted)
                     notes += [told] if told not in notes else []
-                extras = {"Stopped at step": run.recorder.count} if steering.kept else {}
+                stopped = {"Stopped at step": run.steps} if steering.kept else {}
                 picture = self.outputs.keep(
                     painted,
                     request,
                     index=index,
                     model=model.spec,
                     model_hash=model.short_hash,
-                    extras=extras,
+                    extras={**told_of, **stopped},
                 )
                 pictures.append(picture)
                 emit(PictureDone(picture, index))

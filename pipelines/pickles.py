@@ -18,7 +18,7 @@ from pipelines.headers import UnreadableFile, shown
 if TYPE_CHECKING:
     from torch import Tensor
 
-_NESTED = ("state_dict", "model", "module", "params_ema", "params", "ema")
+_NESTED = ("state_dict", "string_to_param", "model", "module", "params_ema", "params", "ema")
 """Keys under which trainings put the tensors, beside their optimizer's and their settings."""
 _STOOD_IN = (
     "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",

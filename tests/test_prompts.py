@@ -404,8 +404,8 @@ def test_other_models_get_the_plain_words_and_a_note() -> None:
 
 def test_notes_say_what_is_not_carried_out(sd: Any) -> None:
     assert encode(sd, "a (cat:1.3), [calm]", "", True).notes == ()
-    notes = encode(sd, "[cat:dog:0.5] [a|b] {c|d} x AND y __place__ <lora:z:1>", "", True).notes
-    assert any("<lora:...>" in note for note in notes)
+    notes = encode(sd, "[cat:dog:0.5] [a|b] {c|d} x AND y __place__ <hypernet:z:1>", "", True).notes
+    assert any("<hypernet:...>" in note for note in notes)
     assert any("[a:b:0.5], [a|b], {a|b}, AND, __name__" in note for note in notes)
     (note,) = encode(sd, "a cat", "dog", False).notes
     assert "guidance" in note
