@@ -26,7 +26,7 @@ export class Fetch {
     this.box = el(
       'form.fetch-any',
       { onsubmit: (event) => (event.preventDefault(), this.offerAny()) },
-      el('h3', {}, 'Anything from the Hugging Face hub, Civitai or an address'),
+      el('h3', {}, 'Anything from the Hugging Face hub, Civitai or any other address'),
       el('div.fetch-ask', {}, this.any, this.look),
     );
     this.anyOffer = el('div.fetch-found');
