@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pipelines.families import FAMILIES
+from pipelines.families import FAMILIES, PIPELINES
 from pipelines.request import GenerationRequest, InvalidRequest
 
 CATALOGUE = Path(__file__).resolve().parent.parent / "assets" / "models.json"
@@ -37,7 +37,8 @@ class CatalogueRow(BaseModel):
     one file of it, "" for what the pipeline needs. family: of pipelines.families. bytes: to download, and
     memory: the denoiser plus the largest other component in half precision; both rounded to about 5%. size:
     pixels a side that it was trained at, 0 where that means nothing. defaults: request fields that suit it.
-    needs: keys of rows without which it does not work.
+    joins: prefix of component names -> repository that holds those, for a pipeline spread over repositories;
+    pipeline: the diffusers class that joins them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,11 +58,14 @@ class CatalogueRow(BaseModel):
     memory: int = Field(ge=0)
     size: int = Field(ge=0)
     defaults: Mapping[str, Any] = Field(default_factory=dict)
-    needs: tuple[str, ...] = ()
+    joins: Mapping[str, str] = Field(default_factory=dict)
+    pipeline: str = ""
     homepage: str = Field(pattern=r"^https://")
 
     @model_validator(mode="after")
     def _fits_the_program(self) -> Self:
+        if self.joins and self.pipeline not in PIPELINES:
+            raise ValueError(f"{self.key}: there is no pipeline called {self.pipeline!r}")
         if self.family not in FAMILIES:
             raise ValueError(f"{self.key}: there is no family called {self.family!r}")
         try:
@@ -80,6 +84,4 @@ def read(path: Path = CATALOGUE) -> tuple[CatalogueRow, ...]:
     keys = [row.key for row in rows]
     if twice := {key for key in keys if keys.count(key) > 1}:
         raise ValueError(f"The catalogue names {', '.join(sorted(twice))} more than once.")
-    if unknown := {need for row in rows for need in row.needs} - set(keys):
-        raise ValueError(f"The catalogue has no row called {', '.join(sorted(unknown))}.")
     return rows

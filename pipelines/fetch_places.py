@@ -106,11 +106,26 @@ class Places:
             for path in (part, part.with_name(part.name + ".tag")):
                 path.unlink(missing_ok=True)
 
+    def ours(self, row: CatalogueRow) -> Path:
+        """Where a row of the catalogue would be in the models folder; whole pipelines mostly are in the
+        cache."""
+        name = local_name(row.id, row.file) if row.file else row.id.rpartition("/")[2]
+        return self.models / FOLDERS.get(row.sort, "") / (row.key if row.joins else name)
+
+    def library_key(self, row: CatalogueRow) -> str:
+        """The key under which the library (pipelines.models) lists what the row brings."""
+        ours = self.ours(row)
+        if row.sort == "model" and not ours.exists() and not row.joins:
+            return row.id
+        return ours.stem if row.file else ours.name
+
     def holds(self, row: CatalogueRow) -> bool:
         """Whether what a row of the catalogue brings is there, fetched by whomever."""
+        ours = self.ours(row)
         if row.sort != "model":
-            name = local_name(row.id, row.file) if row.file else row.id.rpartition("/")[2]
-            return (self.models / FOLDERS[row.sort] / name).exists()
+            return ours.exists()
+        if (ours / "model_index.json").is_file():
+            return True
         repo = self._repo(row.id)
         ref = repo / "refs" / (row.revision or "main")
         commit = ref.read_text(encoding="utf8").strip() if ref.is_file() else row.revision

@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from email.message import Message
 from pathlib import PurePosixPath
 from typing import Any, Literal, Self
 from urllib.parse import unquote, urlsplit
 
 from pipelines import hub as hubs
-from pipelines import transfer
+from pipelines import hub_files, transfer
 from pipelines.catalogue import CatalogueRow
 from pipelines.hub import PICKLES, WEIGHTS, Address, Hub, Listing, RemoteFile
 from pipelines.transfer import FetchProblem
@@ -45,13 +46,14 @@ _GENERIC = frozenset({"pytorch_lora_weights", "diffusion_pytorch_model", "model"
 @dataclass(frozen=True)
 class Item:
     """One file of a plan. name: relative, with slashes. size: bytes, 0 if not known. blob: its name in the
-    cache."""
+    cache. text: what it holds, where it is not fetched but written here."""
 
     url: str
     name: str
     size: int = 0
     checksum: str = ""
     blob: str = ""
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Plan:
     @property
     def bytes(self) -> int:
         """Bytes of all its files; 0 where one of them is not known."""
-        sizes = [item.size for item in self.items]
+        sizes = [item.size for item in self.items if not item.text]
         return sum(sizes) if all(sizes) else 0
 
     def to_json(self) -> dict[str, Any]:
@@ -107,18 +109,17 @@ def make(
     listing = hub.listing(address.repo, address.revision, token)
     if address.file:
         return _plan_file(address, listing, hub, row, sort, pickles)
-    index: Mapping[str, Any] = {}
+    if row is not None and row.joins:
+        return _plan_joined(listing, hub, row, token)
     if listing.named("model_index.json"):
-        known = bool(token) or hub.signed_in()
-        index = hub.json(listing, "model_index.json", token) if known or not listing.gated else {}
-        files = hubs.needed(listing, index, pickles)
-        return _of_repo(address, listing, hub, row, files, sort="model", place="cache")
+        return _plan_pipeline(address, listing, hub, row, token, pickles)
     if listing.named("config.json"):
         config = hub.json(listing, "config.json", token)
-        files = hubs.needed(listing, {}, pickles) if config else ()
+        files = hub_files.needed(listing, {}, pickles) if config else ()
         told = sort or (row.sort if row else "") or _sort_of_config(config)
         if told in FOLDERS and any(PurePosixPath(file.name).suffix in WEIGHTS | PICKLES for file in files):
-            return _of_repo(address, listing, hub, row, files, sort=told, place="models")
+            items = [_item(listing, hub, file, file.name) for file in files]
+            return _of_repo(address, listing, row, items, sort=told, place="models")
     allowed = WEIGHTS | PICKLES if pickles else WEIGHTS
     found = [file.name for file in listing.files if PurePosixPath(file.name).suffix.lower() in allowed]
     if len(found) == 1:
@@ -154,17 +155,51 @@ def _sort_of_config(config: Mapping[str, Any]) -> str:
     return "text encoder" if name.endswith(("TextModel", "TextModelWithProjection", "T5EncoderModel")) else ""
 
 
+def _plan_pipeline(
+    address: Address, listing: Listing, hub: Hub, row: CatalogueRow | None, token: str, pickles: bool
+) -> Plan:
+    """A whole pipeline: into the cache as it is, or into the models folder where its layout has to be
+    mended."""
+    known = bool(token) or hub.signed_in()
+    index = hub.json(listing, "model_index.json", token) if known or not listing.gated else {}
+    files = hub_files.needed(listing, index, pickles)
+    if hub_files.is_loose(listing, index):
+        names = {file.name: hub_files.place_in_folder(index, file.name) for file in files}
+        items = [_item(listing, hub, file, names[file.name]) for file in files]
+        return _of_repo(address, listing, row, items, sort="model", place="models")
+    items = [_item(listing, hub, file, file.name) for file in files]
+    return _of_repo(address, listing, row, items, sort="model", place="cache")
+
+
+def _plan_joined(listing: Listing, hub: Hub, row: CatalogueRow, token: str) -> Plan:
+    """A pipeline that its makers have spread over repositories: one folder, with a model_index.json of its
+    own."""
+    index: dict[str, Any] = {"_class_name": row.pipeline}
+    items: list[Item] = []
+    for prefix, repo in {"": row.id, **row.joins}.items():
+        part = hub.listing(repo, "", token) if prefix else listing
+        told = hub.json(part, "model_index.json", token)
+        index |= {prefix + name: told[name] for name in hub_files.components(told)}
+        items += [
+            _item(part, hub, file, prefix + file.name)
+            for file in hub_files.needed(part, told)
+            if file.name != "model_index.json"
+        ]
+    items.append(Item("", "model_index.json", text=json.dumps(index, indent=2)))
+    address = Address(repo=row.id)
+    return replace(_of_repo(address, listing, row, items, sort="model", place="models"), name=row.key)
+
+
 def _of_repo(
     address: Address,
     listing: Listing,
-    hub: Hub,
     row: CatalogueRow | None,
-    files: tuple[RemoteFile, ...],
+    items: Iterable[Item],
     *,
     sort: str,
     place: Literal["cache", "models"],
 ) -> Plan:
-    items = tuple(_item(listing, hub, file, file.name) for file in files)
+    items = tuple(items)
     if not any(PurePosixPath(item.name).suffix in WEIGHTS | PICKLES for item in items):
         raise FetchProblem(f"{listing.repo} holds no weights that Darkroom can use.")
     name = listing.repo.rpartition("/")[2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import os
 from collections.abc import Iterable
@@ -16,6 +17,8 @@ Phase = Literal["waiting", "running", "paused", "done", "failed"]
 
 MARGIN = 1 << 30
 """Bytes that a fetch leaves free on the disk."""
+SPEED_OVER = 5.0
+"""Seconds over which the speed is measured."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,21 @@ def size_text(amount: int) -> str:
         if amount >= unit:
             return f"{amount / unit:.1f} {name}" if amount < 10 * unit else f"{amount / unit:.0f} {name}"
     return f"{amount} bytes"
+
+
+class Speed:
+    """Bytes a second over the last seconds, from how many there were at which time."""
+
+    def __init__(self) -> None:
+        self._came: collections.deque[tuple[float, int]] = collections.deque()
+
+    def at(self, now: float, done: int) -> float:
+        """Notes that `done` bytes are there at `now` (seconds of any clock); returns the speed."""
+        self._came.append((now, done))
+        while len(self._came) > 2 and now - self._came[0][0] > SPEED_OVER:
+            self._came.popleft()
+        since, before = self._came[0]
+        return max(0.0, (done - before) / (now - since)) if now > since else 0.0
 
 
 @dataclass(frozen=True)

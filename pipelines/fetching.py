@@ -8,7 +8,6 @@ no state, no message and not in the file that remembers fetches over a restart.
 from __future__ import annotations
 
 import asyncio
-import collections
 import contextlib
 import logging
 import os
@@ -29,6 +28,7 @@ from pipelines.fetch_states import (
     Entry,
     Estimate,
     FetchState,
+    Speed,
     estimate,
     no_room,
     read_book,
@@ -39,8 +39,6 @@ from pipelines.transfer import Brake, Damaged, FetchProblem, Source, Stopped
 
 _LOG = logging.getLogger(__name__)
 
-SPEED_OVER = 5.0
-"""Seconds over which the speed is measured."""
 TOLD_EVERY = 0.2
 """Seconds between two reports of progress."""
 
@@ -58,7 +56,7 @@ class _Fetch:
     token: str = field(default="", repr=False)
     remember: bool = False
     brake: Brake = field(default_factory=Brake)
-    came: collections.deque[tuple[float, int]] = field(default_factory=collections.deque)
+    speed: Speed = field(default_factory=Speed)
 
 
 class Fetcher:
@@ -98,15 +96,17 @@ class Fetcher:
     # What there is to fetch
 
     def rows(self) -> list[dict[str, Any]]:
-        """The catalogue, ready for JSON: each row's fields and its "state": "there", "not there" or the phase
-        of the fetch that is under way."""
+        """The catalogue, ready for JSON: each row's fields; its "state": "there", "not there" or the phase of
+        the fetch that is under way; and its "library_key", the key of the model or add-on once it is
+        there."""
         with self._wake:
             phases = {key: fetch.state.phase for key, fetch in self._fetches.items()}
         found = []
         for row in self.catalogue:
             phase = phases.get(row.key, "done")
             state = phase if phase != "done" else "there" if self.places.holds(row) else "not there"
-            found.append({**row.model_dump(mode="json"), "state": state})
+            key = self.places.library_key(row)
+            found.append({**row.model_dump(mode="json"), "state": state, "library_key": key})
         return found
 
     def estimate(self, id: str, token: str = "", *, sort: str = "", pickles: bool = False) -> Estimate:
@@ -304,7 +304,7 @@ class Fetcher:
             message="Fetching.",
         )
         self._remember()
-        fetch.came.clear()
+        fetch.speed = Speed()
         for item in plan.items:
             fetch.brake.check()
             if not self.places.whole(plan, item).is_file():
@@ -313,6 +313,10 @@ class Fetcher:
 
     def _bring(self, fetch: _Fetch, plan: Plan, item: Item) -> None:
         part = self.places.part(plan, item)
+        if item.text:
+            part.write_text(item.text, encoding="utf8")
+            os.replace(part, self.places.whole(plan, item))
+            return
         others = sum(self.places.here(plan, other) for other in plan.items if other != item)
         known = bool(fetch.token) or self.signed_in()
         headers = (
@@ -320,7 +324,13 @@ class Fetcher:
         )
         source = Source(item.url, item.size, item.checksum, headers)
         try:
-            transfer.fetch(source, part, lambda have: self._progress(fetch, others + have), fetch.brake)
+            transfer.fetch(
+                source,
+                part,
+                lambda have: self._progress(fetch, others + have),
+                fetch.brake,
+                lambda sentence: self._tell(fetch, message=sentence, speed=0.0, seconds_left=None),
+            )
         except Stopped:
             raise
         except Damaged:
@@ -403,19 +413,19 @@ class Fetcher:
 
     def _progress(self, fetch: _Fetch, done: int) -> None:
         now = time.monotonic()
-        came = fetch.came
-        came.append((now, done))
-        while came[-1][0] - came[0][0] > SPEED_OVER and len(came) > 2:
-            came.popleft()
+        speed = fetch.speed.at(now, done)
         if now - self._told < TOLD_EVERY:
             return
         self._told = now
-        (since, before), total = came[0], fetch.state.total_bytes
-        speed = max(0.0, (done - before) / (now - since)) if now > since else 0.0
+        total = fetch.state.total_bytes
         left = (total - done) / speed if speed and total else None
+        self._tell(fetch, done_bytes=done, speed=speed, seconds_left=left, message="Fetching.")
+
+    def _tell(self, fetch: _Fetch, **told: Any) -> None:
+        """As `_change`, but nothing of a fetch that has been paused or cancelled meanwhile."""
         with self._wake:
             if fetch.state.phase == "running":
-                self._change(fetch, done_bytes=done, speed=speed, seconds_left=left)
+                self._change(fetch, **told)
 
     def _change(self, fetch: _Fetch, **told: Any) -> None:
         with self._wake:
@@ -449,4 +459,4 @@ class Fetcher:
 
 
 def _checked(plan: Plan) -> bool:
-    return all(item.checksum for item in plan.items)
+    return all(item.checksum for item in plan.items if not item.text)

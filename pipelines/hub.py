@@ -1,12 +1,9 @@
-"""The Hugging Face hub: what a person may type for a model, what a repository holds, and what of it is
-needed."""
+"""The Hugging Face hub: what a person may type for a model, what a repository holds, and who may have it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
@@ -16,23 +13,12 @@ WEIGHTS = frozenset({".safetensors", ".sft", ".gguf"})
 """Suffixes of files that hold weights and nothing that could be executed."""
 PICKLES = frozenset({".bin", ".ckpt", ".pt", ".pth"})
 """Suffixes of weights that Python may execute while reading them: fetched only where asked for by name."""
-SIDE_FILES = frozenset({".json", ".txt", ".model", ".jinja"})
-"""Suffixes of configurations, tokenizers and templates."""
-UNUSED_COMPONENTS = frozenset({"safety_checker"})
-"""Parts of pipelines that Darkroom does not run."""
-VARIANTS = ("fp16", "bf16", "")
-"""Which of several copies of the same weights is fetched, the best first: half precision is half the
-bytes."""
 SECRETS = frozenset({"token", "api_key", "apikey", "access_token", "key"})
 """Parameters of addresses that carry an access token."""
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _CIVITAI_FILE = re.compile(r"/api/download/models/(\d+)")
-_COPY = re.compile(
-    r"(?P<base>.+?)(?:-\d{5}-of-\d{5})?(?:\.(?P<variant>[a-z]\w*))?(?:-\d{5}-of-\d{5})?"
-    r"(?P<suffix>\.safetensors|\.bin)"
-)
 
 
 @dataclass(frozen=True)
@@ -343,68 +329,3 @@ def gated(repo: str, known: bool) -> FetchProblem:
         "(https://huggingface.co/settings/tokens).",
         wants_token=True,
     )
-
-
-def needed(listing: Listing, index: Mapping[str, Any], pickles: bool = False) -> tuple[RemoteFile, ...]:
-    """The files of a repository that make the model run, one copy of each component's weights.
-
-    index: its model_index.json; {} takes every folder for a component. Raises `FetchProblem` where weights
-    are there only as pickles and those were not asked for.
-    """
-    parts = [name for name, told in index.items() if isinstance(told, list) and told and told[0] is not None]
-    folders = {str(PurePosixPath(file.name).parent) for file in listing.files}
-    wanted = [name for name in parts if name in folders] if parts else sorted(folders - {"."})
-    wanted = [name for name in wanted if name not in UNUSED_COMPONENTS]
-    chosen = [file for file in listing.files if file.name == "model_index.json"]
-    for name in wanted:
-        chosen += _component(listing.files, name, listing.repo, pickles)
-    missing = [name for name in parts if name not in folders and name not in UNUSED_COMPONENTS]
-    if (missing and len(missing) == len(parts)) or not (parts or wanted):
-        chosen += _component(listing.files, ".", listing.repo, pickles)  # all in the repository's own folder
-    return tuple(dict.fromkeys(chosen))
-
-
-def _component(files: Iterable[RemoteFile], folder: str, repo: str, pickles: bool) -> list[RemoteFile]:
-    """The side files and one copy of the weights in one folder ("." for the repository's own)."""
-    here = {
-        PurePosixPath(file.name).name: file
-        for file in files
-        if str(PurePosixPath(file.name).parent) == folder
-    }
-    copies: dict[tuple[str, str, str], list[RemoteFile]] = {}
-    for name, file in here.items():
-        if (found := _COPY.fullmatch(name)) and _own_name(found["base"]):
-            key = (found["suffix"], found["variant"] or "", found["base"])
-            copies.setdefault(key, []).append(file)
-    side = [
-        file
-        for name, file in here.items()
-        if PurePosixPath(name).suffix in SIDE_FILES and ".index." not in name and name != "model_index.json"
-    ]
-    for suffix in (".safetensors", ".bin"):
-        for variant in VARIANTS:
-            same = [key for key in copies if key[:2] == (suffix, variant)]
-            if not same:
-                continue
-            if suffix == ".bin" and not pickles:
-                raise FetchProblem(
-                    f"{repo} holds its weights as pickle files, which can execute what they like while they "
-                    "are read. Ask for pickles expressly to fetch it all the same; they are read without "
-                    "executing."
-                )
-            weights = copies[same[0]]
-            if len(weights) > 1:
-                weights = weights + _indexes(here, suffix, variant)
-            return side + weights
-    return side
-
-
-def _own_name(base: str) -> bool:
-    """Whether diffusers or transformers look for weights of that name."""
-    return base in ("diffusion_pytorch_model", "model", "pytorch_model")
-
-
-def _indexes(here: Mapping[str, RemoteFile], suffix: str, variant: str) -> list[RemoteFile]:
-    """The file that tells in which shard each tensor is."""
-    ends = (f"{suffix}.index.{variant}.json",) if variant else (f"{suffix}.index.json",)
-    return [file for name, file in here.items() if name.endswith(ends)]

@@ -21,7 +21,7 @@ BLOCK = 1 << 20
 """Bytes that are read from the disk at a time."""
 TIMEOUT = 15.0
 """Seconds without a byte after which a connection counts as cut."""
-WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)
+WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 60.0)
 """Seconds before each new try; the count begins anew whenever bytes have come."""
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 """HTTP statuses that may be better the next time."""
@@ -114,12 +114,18 @@ class Source:
         return hashlib.sha256()
 
 
-def fetch(source: Source, part: Path, tell: Callable[[int], None], brake: Brake) -> str:
+def fetch(
+    source: Source,
+    part: Path,
+    tell: Callable[[int], None],
+    brake: Brake,
+    again: Callable[[str], None] = lambda sentence: None,
+) -> str:
     """Brings `source` into the file `part`, going on from what it holds; returns the SHA-256 or git id, hex.
 
-    tell: given the bytes of the file that are here, after each block. Raises `Stopped`, and `FetchProblem`
-    where the server refuses, the network does not come back, the disk is full or the checksum is wrong (then
-    the bytes are thrown away).
+    tell: given the bytes of the file that are here, after each block. again: given a sentence before each
+    wait for another try. Raises `Stopped`, and `FetchProblem` where the server refuses, the network does not
+    come back, the disk is full or the checksum is wrong (then the bytes are thrown away).
     """
     import httpx2
 
@@ -129,7 +135,8 @@ def fetch(source: Source, part: Path, tell: Callable[[int], None], brake: Brake)
     while True:
         before = _length(part)
         try:
-            return _attempt(source, part, tell, brake)
+            with _alone(part):
+                return _attempt(source, part, tell, brake)
         except (httpx2.TransportError, _Cut) as error:
             brake.check()
             failures = 1 if _length(part) > before else failures + 1
@@ -138,7 +145,9 @@ def fetch(source: Source, part: Path, tell: Callable[[int], None], brake: Brake)
                     f"{name} could not be fetched: {_why(error)}. What has come is kept: resume when the "
                     "connection is back."
                 ) from None
-            brake.rest(max(WAITS[failures - 1], getattr(error, "wait", 0.0)))
+            rest = max(WAITS[failures - 1], getattr(error, "wait", 0.0))
+            again(f"{_why(error)[0].upper()}{_why(error)[1:]}; trying again in {rest:.0f} s.")
+            brake.rest(rest)
         except OSError as error:
             brake.check()
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -146,6 +155,26 @@ def fetch(source: Source, part: Path, tell: Callable[[int], None], brake: Brake)
                     f"The disk of {part.parent} is full. Make room there, then resume: what has come is kept."
                 ) from None
             raise
+
+
+@contextlib.contextmanager
+def _alone(part: Path) -> Iterator[None]:
+    """Nobody else writes into `part` meanwhile. Raises `FetchProblem` where another program does."""
+    import filelock
+
+    lock = filelock.FileLock(part.with_name(part.name + ".lock"), timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        name = part.name.removesuffix(".part")
+        raise FetchProblem(
+            f"{name} is being fetched by another Darkroom just now. Resume when that one is done."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
 
 
 class _Cut(Exception):

@@ -1,13 +1,13 @@
 """Fetching against a hub in miniature: whole models, cuts, pauses, restarts, damage, tokens, refusals."""
 
+# ruff: noqa: F811 (fixtures are imported, and named again by the tests that take them)
+
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import shutil
 from collections import namedtuple
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,62 +21,9 @@ from pipelines import fetch_states, transfer
 from pipelines.catalogue import CatalogueRow
 from pipelines.fetching import Fetcher, FetchProblem, FetchState
 from tests.support.hub import COMMIT, Answer, Asked, Repo, TinyHub, digest
+from tests.support.hub_fixtures import WAIT, Make, fetched, hub, make, until  # noqa: F401
 
 SECRET = "hf_good"
-WAIT = 15
-"""Seconds within which anything here has happened on the slowest machine."""
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[TinyHub]:
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "hf/token"))
-    monkeypatch.setattr(constants, "HF_STORED_TOKENS_PATH", str(tmp_path / "hf/stored_tokens"))
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(transfer, "WAITS", (0.01,) * 3)
-    monkeypatch.setattr("pipelines.fetching.TOLD_EVERY", 0.0)
-    with TinyHub().running() as tiny:
-        yield tiny
-
-
-Make = Callable[..., Fetcher]
-
-
-@pytest.fixture
-def make(hub: TinyHub, tmp_path: Path) -> Iterator[Make]:
-    made: list[Fetcher] = []
-
-    def build(**options: Any) -> Fetcher:
-        told = {"cache": tmp_path / "cache", "endpoint": hub.address, "rows": (), **options}
-        made.append(Fetcher(tmp_path / "models", tmp_path / "data", **told))
-        return made[-1]
-
-    yield build
-    hub.go.set()
-    for fetcher in made:
-        fetcher.close()
-
-
-def until(fetcher: Fetcher, key: str, true: Callable[[FetchState], bool] | str) -> FetchState:
-    """The first state of that fetch of which `true` holds (or that is in that phase), told by `watch`."""
-
-    async def look() -> FetchState:
-        async with asyncio.timeout(WAIT):
-            async for states in fetcher.watch():
-                for state in states:
-                    if state.key == key and (state.phase == true if isinstance(true, str) else true(state)):
-                        return state
-        raise AssertionError("the fetcher stopped telling")
-
-    return asyncio.run(look())
-
-
-def fetched(fetcher: Fetcher, id: str, **options: Any) -> FetchState:
-    key = fetcher.start(id, **options)
-    state = until(fetcher, key, lambda state: state.phase in ("done", "failed"))
-    assert state.phase == "done", state.message
-    return state
 
 
 def failed(fetcher: Fetcher, id: str, **options: Any) -> FetchState:
@@ -387,6 +334,31 @@ def test_progress_is_told_with_speed(hub: TinyHub, make: Make) -> None:
     assert state.speed > 0
     assert state.seconds_left == pytest.approx((state.total_bytes - state.done_bytes) / state.speed)
     hub.go.set()
+    until(fetcher, "ann/lora", "done")
+
+
+def test_two_programs_do_not_write_into_one_file(hub: TinyHub, make: Make, tmp_path: Path) -> None:
+    hub.repos["ann/lora"] = Repo({"ann.safetensors": weights()})
+    hub.hold = {"ann.safetensors": 10_000}
+    first, second = make(), make()
+    first.start("ann/lora")
+    until(first, "ann/lora", lambda state: state.done_bytes >= 10_000)
+    assert "another Darkroom" in failed(second, "ann/lora").message
+    hub.go.set()
+    until(first, "ann/lora", "done")
+    assert files_below(tmp_path / "models") == {"loras/ann.safetensors"}
+
+
+def test_waiting_for_another_try_is_told(hub: TinyHub, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "WAITS", (60.0,))
+    hub.repos["ann/lora"] = Repo({"ann.safetensors": weights()})
+    hub.cuts["ann.safetensors"] = [20_000]
+    fetcher = make()
+    fetcher.start("ann/lora")
+    state = until(fetcher, "ann/lora", lambda state: "trying again in 60 s" in state.message)
+    assert (state.phase, state.speed, state.done_bytes) == ("running", 0.0, 20_000)
+    fetcher.pause("ann/lora")  # does not wait for the minute to pass
+    fetcher.resume("ann/lora")
     until(fetcher, "ann/lora", "done")
 
 
