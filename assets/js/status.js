@@ -12,6 +12,7 @@ const KEYS = [
   [['Ctrl', '+', 'Z'], 'Paint and pose: undo (Ctrl+Y redoes)'],
   [['Space'], 'Paint: hold it to move the picture, the wheel zooms'],
   [['M', 'N', 'H'], 'Pose: mirror, new person, hide a joint'],
+  [['/'], 'Models: search (arrows go from card to card)'],
   [['?'], 'This sheet'],
 ];
 
