@@ -133,14 +133,14 @@ _ROWS: tuple[_Row, ...] = (
     ),
     _Row(
         "Z-Image",
-        (("layers.0.adaLN_modulation.0.weight", "cap_embedder.1.weight"), ("all_x_embedder.2-1.weight",)),
+        (("layers.0.adaLN_modulation.0.weight",), ("all_x_embedder.2-1.weight",)),
         ("cap_embedder.1.weight",),
         ("x_embedder.weight", "all_x_embedder.2-1.weight"),
     ),
     _Row(
         "Lumina 2",
         (
-            ("cap_embedder.0.weight", "layers.0.adaLN_modulation.1.weight"),
+            ("cap_embedder.0.weight",),
             ("time_caption_embed.timestep_embedder.linear_1.weight",),
         ),
         ("cap_embedder.1.weight", "time_caption_embed.caption_embedder.1.weight"),
@@ -156,7 +156,7 @@ _ROWS: tuple[_Row, ...] = (
     _Row("Kandinsky 5", (("visual_transformer_blocks.0.visual_modulation.out_layer.weight",),)),
     _Row("CogView4", (("patch_embed.text_proj.weight",),), ("patch_embed.text_proj.weight",)),
     _Row("ERNIE-Image", (("layers.0.adaLN_sa_ln.weight",),), ("text_proj.weight",)),
-    _Row("Wan", (("head.modulation", "patch_embedding.weight"), ("condition_embedder.time_proj.weight",))),
+    _Row("Wan", (("head.modulation",), ("condition_embedder.time_proj.weight",))),
     _Row("LTX2", (("av_ca_a2v_gate_adaln_single.emb.timestep_embedder.linear_1.weight",),)),
     _Row("LTX", (("patchify_proj.weight",), ("proj_in.weight", "caption_projection.linear_1.weight"))),
     _Row("Mochi", (("blocks.0.attn.qkv_x.weight",),)),

@@ -6,14 +6,14 @@ is asked only where the two leave something open.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from pipelines import denoisers, identify_loras
+from pipelines import identify_metadata as said
 from pipelines.control_files import sizes_of_shapes
 from pipelines.denoisers import Prediction
 from pipelines.headers import Header, read_header
@@ -46,6 +46,7 @@ class Identity:
     are ("F16"). bytes: of weights. format: "diffusers", "peft", "kohya", "lycoris" for LoRAs, "original" or
     "diffusers" for what has two layouts of names, else "". holds: components inside ("unet", "vae", ...).
     alias: what its training called it. hash: 12 hex digits that its metadata tells (kohya's sshs_model_hash).
+    defaults: request fields that suit a run with it.
     note: a sentence on what is out of the ordinary, or "".
     """
 
@@ -63,6 +64,7 @@ class Identity:
     holds: frozenset[str] = frozenset()
     alias: str = ""
     hash: str = ""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
 
 
@@ -125,7 +127,7 @@ def identify_header(header: Header, name: str = "") -> Identity | None:
         or _embedding(header)
         or _control(header)
         or _model(header, name)
-        or _vae(header)
+        or _vae(header, name)
         or _text_encoder(header)
         or _upscaler(header)
     )
@@ -136,8 +138,8 @@ def identify_header(header: Header, name: str = "") -> Identity | None:
         told,
         dtype=_dtype(header),
         bytes=sum(info.bytes for info in header.tensors.values()),
-        title=_line(metadata.get("modelspec.title", "")),
-        alias=_line(metadata.get("ss_output_name", "")),
+        title=said.line(metadata.get("modelspec.title") or metadata.get("title", "")),
+        alias=said.line(metadata.get("ss_output_name", "")),
     )
 
 
@@ -155,14 +157,10 @@ def _lora(header: Header) -> Identity | None:
         width=told.width,
         format=told.format,
         holds=told.parts,
-        trigger_words=trigger_words(header.metadata),
-        hash=_sshs(header.metadata),
+        trigger_words=said.trigger_words(header.metadata),
+        hash=said.told_hash(header.metadata),
+        defaults=said.suggested(header.metadata),
     )
-
-
-def _sshs(metadata: Mapping[str, str]) -> str:
-    told = metadata.get("sshs_model_hash", "")
-    return told[:12].lower() if re.fullmatch(r"(?:0x)?[0-9a-fA-F]{12,64}", told) else ""
 
 
 def _embedding(header: Header) -> Identity | None:
@@ -258,10 +256,10 @@ def prediction(told: denoisers.Told, variant: str, header: Header, name: str) ->
     """What the denoiser tells: by the file's own word, else by what its family does."""
     if told.prediction == "flow":
         return "flow"
-    said = header.metadata.get("modelspec.prediction_type", "").lower()
-    if said in ("v", "v_prediction", "v-prediction"):
+    word = header.metadata.get("modelspec.prediction_type", "").lower()
+    if word in ("v", "v_prediction", "v-prediction"):
         return "v_prediction"
-    if said in ("epsilon", "eps"):
+    if word in ("epsilon", "eps"):
         return "epsilon"
     if "v_pred" in header.tensors:
         return "v_prediction"
@@ -289,10 +287,25 @@ _VAE_MARKS = (
     ("decoder.project_in.conv.weight",),
     ("decoder.project_in.main.conv.weight",),
 )
-_LATENT_FAMILIES: Mapping[int, str] = {32: "Flux.2"}
 
 
-def _vae(header: Header) -> Identity | None:
+def _vae_family(shapes: denoisers.Shapes, channels: int | None, name: str) -> str:
+    """The family that a VAE is of; "" for those of 4 and 16 channels, which look the same in several."""
+    if len(shapes.get("decoder.conv_in.weight", ())) == 5 or "decoder.conv1.weight" in shapes:
+        return "Qwen-Image"
+    if "decoder.up_blocks.0.0.conv.weight" in shapes or "decoder.project_in.conv.weight" in shapes:
+        return "Sana"
+    if channels == 32:
+        return "Flux.2"
+    called = name.lower()
+    if channels == 4 and re.search(r"sd_?xl|xl_?vae|xl-vae", called):
+        return "SDXL"
+    return (
+        "SD" if channels == 4 and re.search(r"ft-?_?mse|ft-?_?ema|840000|560000|kl-f8-anime", called) else ""
+    )
+
+
+def _vae(header: Header, name: str) -> Identity | None:
     for prefix in ("", "first_stage_model.", "vae."):
         shapes = {
             name.removeprefix(prefix): shape
@@ -302,27 +315,37 @@ def _vae(header: Header) -> Identity | None:
         if any(all(name in shapes for name in names) for names in _VAE_MARKS):
             first = shapes.get("decoder.conv_in.weight", ())
             channels = first[1] if len(first) >= 4 else None
-            layout = "diffusers" if "decoder.mid_block.resnets.0.conv1.weight" in shapes else "original"
-            family = _LATENT_FAMILIES.get(channels or 0, "")
+            if "quantize.embedding.weight" in shapes:
+                return None  # of Kandinsky and its kin: never taken apart from its model
+            layout = (
+                "diffusers" if any(name.startswith("decoder.up_blocks.0.") for name in shapes) else "original"
+            )
+            family = _vae_family(shapes, channels, name)
             return Identity("vae", family, width=channels, format=layout, holds=frozenset({"vae"}))
     return None
 
 
+_CLIP: Mapping[int, str] = {768: "CLIP-L", 1280: "CLIP-G", 1024: "CLIP-H"}
+_TEXT_MARKS: tuple[tuple[str, str], ...] = (
+    ("encoder.layers.0.self_attn.out_proj.weight", "CLIP"),
+    ("transformer.resblocks.0.attn.out_proj.weight", "CLIP"),
+    ("encoder.block.0.layer.0.SelfAttention.q.weight", "T5"),
+    ("enc.blk.0.attn_q.weight", "T5"),
+    ("layers.0.self_attn.q_proj.weight", "language model"),
+    ("blk.0.attn_q.weight", "language model"),
+)
+"""How a layer's name ends -> what text encoder it is of. A CLIP is told further by its width."""
+
+
 def _text_encoder(header: Header) -> Identity | None:
-    """CLIP and T5 by name; width is that of their vectors."""
-    for name, shape in header.shapes.items():
-        if name.endswith("text_model.encoder.layers.0.self_attn.q_proj.weight"):
-            kind = {768: "CLIP-L", 1280: "CLIP-G", 1024: "CLIP-H"}.get(shape[0], "CLIP")
-        elif name.endswith("transformer.resblocks.0.attn.in_proj_weight") and "visual" not in name:
-            kind = {1280: "CLIP-G", 1024: "CLIP-H"}.get(shape[-1], "CLIP")
-        elif name.endswith(("encoder.block.0.layer.0.SelfAttention.q.weight", "enc.blk.0.attn_q.weight")):
-            kind = "T5"
-        elif name.endswith(("layers.0.self_attn.q_proj.weight", "blk.0.attn_q.weight")):
-            kind = "a language model"
-        else:
-            continue
-        width = shape[-1] if shape else None
-        return Identity("text encoder", variant=kind, text_width=width, holds=frozenset({"text_encoder"}))
+    """CLIP, T5 and language models; text_width is that of their vectors."""
+    for ending, kind in _TEXT_MARKS:
+        for name, shape in header.shapes.items():
+            if name.endswith(ending) and "vis" not in name and len(shape) == 2:
+                named = _CLIP.get(shape[1], kind) if kind == "CLIP" else kind
+                return Identity(
+                    "text encoder", variant=named, text_width=shape[1], holds=frozenset({"text_encoder"})
+                )
     return None
 
 
@@ -332,44 +355,6 @@ def _upscaler(header: Header) -> Identity | None:
         if any(names.issuperset(marks) for marks in _UPSCALERS):
             return Identity("upscaler")
     return None
-
-
-# ------------------------------------------------------------------------------------------- metadata
-
-
-def trigger_words(metadata: Mapping[str, str], most: int = 12) -> tuple[str, ...]:
-    """Words that call a LoRA: what its author names, else the tags that stood at nearly every picture it was
-    trained on (kohya's ss_tag_frequency)."""
-    said = metadata.get("modelspec.trigger_phrase", "").strip()
-    if said:
-        return tuple(_unique(_line(part) for part in said.split(",")))[:most]
-    try:
-        folders = json.loads(metadata.get("ss_tag_frequency", "") or "{}")
-    except (ValueError, RecursionError):
-        return ()
-    if not isinstance(folders, dict):
-        return ()
-    found: list[str] = []
-    for tags in folders.values():
-        counted = [
-            (tag, count)
-            for tag, count in (tags.items() if isinstance(tags, dict) else ())
-            if isinstance(count, int | float) and count > 0
-        ]
-        often = 0.9 * max((count for _, count in counted), default=0)
-        found += [
-            _line(tag) for tag, count in sorted(counted, key=lambda one: -one[1])[:most] if count >= often
-        ]
-    return tuple(_unique(found))[:most]
-
-
-def _unique(words: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(word for word in words if word))
-
-
-def _line(text: str) -> str:
-    """One printable line of at most 200 signs out of what a stranger wrote."""
-    return " ".join("".join(sign if sign.isprintable() else " " for sign in str(text)[:400]).split())[:200]
 
 
 def _dtype(header: Header) -> str:

@@ -51,7 +51,7 @@ _FAMILIES: tuple[tuple[str, str], ...] = (
     ("Lumina 2", r"(^|_)layers_\d+_(attn_to_|feed_forward_linear)"),
     ("HiDream", r"(double|single)_stream_blocks_\d+_block"),
     ("Kandinsky 5", r"visual_transformer_blocks_"),
-    ("Wan", r"(^|_)blocks_\d+_(self|cross)_attn_|(^|_)(transformer|diffusion_model)_blocks_\d+_attn\d_"),
+    ("Wan", r"(^|_)blocks_\d+_(self|cross)_attn_|^(transformer|diffusion_model)_blocks_\d+_attn\d_"),
 )
 """Family -> how names of its layers look with "." and "_" taken for the same; the first found counts."""
 

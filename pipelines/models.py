@@ -214,6 +214,7 @@ class ModelLibrary:
             width=identity.width,
             dtype=identity.dtype,
             alias=identity.alias,
+            defaults=identity.defaults,
             source=found.source,
             note=identity.note,
             told_hash=identity.hash,

@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
+Shapes = dict[str, tuple[int, ...]]
+
 BYTES = {"F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "I64": 8, "U8": 1}
 
 
@@ -38,33 +40,25 @@ def save(
     return path
 
 
-def lora(
-    width: int = 768, rank: int = 4, layout: str = "kohya", deep: bool = False
-) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a LoRA for a UNet that listens to text `width` wide; deep: of SDXL's attention."""
+def lora(width: int = 768, layout: str = "kohya", deep: bool = False, rank: int = 4) -> Shapes:
+    """Names and shapes of a LoRA for a UNet that listens to text `width` wide; deep: as SDXL's attention."""
     block = "down_blocks.{}.attentions.0.transformer_blocks.{}".format(*((1, 1) if deep else (0, 0)))
-    shapes: dict[str, tuple[int, ...]] = {}
+    shapes: Shapes = {}
     for layer, inputs in ((f"{block}.attn1.to_q", 320), (f"{block}.attn2.to_k", width)):
         flat = f"lora_unet_{layer.replace('.', '_')}"
+        down, up = (rank, inputs), (320, rank)
         if layout == "kohya":
-            shapes |= {f"{flat}.alpha": (), f"{flat}.lora_down.weight": (rank, inputs)}
-            shapes[f"{flat}.lora_up.weight"] = (320, rank)
+            shapes |= {f"{flat}.alpha": (), f"{flat}.lora_down.weight": down, f"{flat}.lora_up.weight": up}
         elif layout == "loha":
-            shapes |= {
-                f"{flat}.alpha": (),
-                f"{flat}.hada_w1_a": (320, rank),
-                f"{flat}.hada_w1_b": (rank, inputs),
-            }
-            shapes |= {f"{flat}.hada_w2_a": (320, rank), f"{flat}.hada_w2_b": (rank, inputs)}
+            shapes[f"{flat}.alpha"] = ()
+            for factor in ("hada_w1", "hada_w2"):
+                shapes |= {f"{flat}.{factor}_a": up, f"{flat}.{factor}_b": down}
         elif layout == "lokr":
             shapes |= {f"{flat}.lokr_w1": (8, 8), f"{flat}.lokr_w2": (320 // 8, inputs // 8)}
         elif layout == "peft":
-            shapes |= {
-                f"unet.{layer}.lora_A.weight": (rank, inputs),
-                f"unet.{layer}.lora_B.weight": (320, rank),
-            }
+            shapes |= {f"unet.{layer}.lora_A.weight": down, f"unet.{layer}.lora_B.weight": up}
         else:
             attention, _, which = layer.rpartition(".")
             old = f"unet.{attention}.processor.{which}_lora"
-            shapes |= {f"{old}.down.weight": (rank, inputs), f"{old}.up.weight": (320, rank)}
+            shapes |= {f"{old}.down.weight": down, f"{old}.up.weight": up}
     return shapes
