@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -22,20 +21,19 @@ from typing import Any
 from pipelines import catalogue, fetch_plan, hub, transfer
 from pipelines.catalogue import CatalogueRow
 from pipelines.fetch_places import Places
-from pipelines.fetch_plan import Item, Plan
+from pipelines.fetch_plan import Plan
+from pipelines.fetch_run import Run
 from pipelines.fetch_states import (
-    MARGIN,
     Entry,
     Estimate,
     FetchState,
     Speed,
     estimate,
-    no_room,
     read_book,
     write_book,
 )
 from pipelines.hub import Address, Hub
-from pipelines.transfer import Brake, Damaged, FetchProblem, Source, Stopped
+from pipelines.transfer import Brake, Damaged, FetchProblem, Stopped
 
 _LOG = logging.getLogger(__name__)
 
@@ -285,86 +283,38 @@ class Fetcher:
             fetch.plan = plan
         plan = fetch.plan
         fetch.brake.check()
-        if fetch.token and plan.repo:
-            self._token = fetch.token
-            if fetch.remember:
-                self.hub.sign_in(fetch.token)
+        if fetch.token and plan.repo and fetch.remember:
+            self.hub.sign_in(fetch.token)
         if fetch.row is not None and self.places.holds(fetch.row) and plan.place == "models":
             return self._finish(fetch, "It is there already.")
-        done = sum(self.places.here(plan, item) for item in plan.items)
-        left, free = max(0, plan.bytes - done), self.places.free(plan)
-        if left + MARGIN > free:
-            raise FetchProblem(no_room(left, free))
-        self._change(
-            fetch,
-            title=plan.title,
-            sort=plan.sort,
-            done_bytes=done,
-            total_bytes=plan.bytes,
-            message="Fetching.",
+        run = Run(
+            plan,
+            self.places,
+            self.hub,
+            fetch.brake,
+            progress=lambda done: self._progress(fetch, done),
+            again=lambda sentence: self._tell(fetch, message=sentence, speed=0.0, seconds_left=None),
+            known=bool(fetch.token) or self.signed_in(),
+            token=fetch.token or (self._token if plan.repo else ""),
         )
+        run.check_room()
+        told = {"title": plan.title, "sort": plan.sort, "total_bytes": plan.bytes}
+        self._tell(fetch, done_bytes=run.here, message="Fetching.", **told)
         self._remember()
         fetch.speed = Speed()
-        for item in plan.items:
-            fetch.brake.check()
-            if not self.places.whole(plan, item).is_file():
-                self._bring(fetch, plan, item)
-        self._settle(fetch, plan)
-
-    def _bring(self, fetch: _Fetch, plan: Plan, item: Item) -> None:
-        part = self.places.part(plan, item)
-        if item.text:
-            part.write_text(item.text, encoding="utf8")
-            os.replace(part, self.places.whole(plan, item))
-            return
-        others = sum(self.places.here(plan, other) for other in plan.items if other != item)
-        known = bool(fetch.token) or self.signed_in()
-        headers = (
-            self.hub.headers(fetch.token or self._token) if plan.repo else fetch_plan.url_headers(fetch.token)
-        )
-        source = Source(item.url, item.size, item.checksum, headers)
         try:
-            transfer.fetch(
-                source,
-                part,
-                lambda have: self._progress(fetch, others + have),
-                fetch.brake,
-                lambda sentence: self._tell(fetch, message=sentence, speed=0.0, seconds_left=None),
-            )
-        except Stopped:
-            raise
+            plan = fetch.plan = run.carry_out()
         except Damaged:
             fetch.plan = None  # the next try asks anew what there is
             raise
-        except Exception as error:
-            if plan.repo:
-                raise hub.problem(error, plan.repo, plan.revision, known) from None
-            raise fetch_plan.url_problem(error, bool(fetch.token)) from None
-        os.replace(part, self.places.whole(plan, item))
-
-    def _settle(self, fetch: _Fetch, plan: Plan) -> None:
-        """Looks at what has come and makes it visible."""
-        if plan.place == "models" and not plan.folder:
-            plan = self._identified(plan)
-            fetch.plan = plan
+        if fetch.token and plan.repo:
+            self._token = fetch.token  # it has opened something: later fetches need not ask for it
         with self._wake:
             fetch.brake.check()  # from here on a pause comes too late
             self.places.finish(plan)
         self._finish(
             fetch, "Fetched and checked." if _checked(plan) else "Fetched; nobody told its checksum."
         )
-
-    def _identified(self, plan: Plan) -> Plan:
-        """The plan with the sort that the file's header tells. A file that cannot be read is thrown away."""
-        from pipelines.headers import UnreadableFile
-        from pipelines.identify import identify
-
-        try:
-            found = identify(self.places.whole(plan, plan.items[0]))
-        except UnreadableFile as error:
-            self.places.discard(plan)
-            raise FetchProblem(f"What came is no model and has been thrown away. {error}") from None
-        return replace(plan, sort=found.sort) if found is not None and not plan.sort else plan
 
     def _finish(self, fetch: _Fetch, message: str) -> None:
         sort = fetch.plan.sort if fetch.plan else fetch.state.sort
