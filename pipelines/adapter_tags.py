@@ -108,7 +108,8 @@ def written(prompt: str, loras: Iterable[LoraWeight]) -> tuple[str, str | None]:
     given = tuple(loras)
     for place, lora in enumerate(given, -len(given)):  # from the end: the prompt may have tags of its own
         name = tag_name(lora.name)
-        weights = [lora.weight] if lora.text_weight is None else [lora.text_weight, lora.weight]
+        same = lora.text_weight in (None, lora.weight)
+        weights = [lora.weight] if same else [float(lora.text_weight or 0), lora.weight]
         parts.append(f"<lora:{':'.join([name, *(_plain(weight) for weight in weights)])}>")
         told: dict[str, Any] = {} if lora.name == name else {"name": lora.name}
         for field, default in _DEFAULTS.items():
@@ -125,7 +126,7 @@ def _plain(weight: float) -> str:
     return repr(int(weight)) if weight.is_integer() else repr(weight)
 
 
-def read_loras(prompt: str, told: str | None) -> tuple[str, list[dict[str, Any]]]:
+def read_loras(prompt: str, told: str | None) -> tuple[str, tuple[dict[str, Any], ...]]:
     """What `written` wrote: the prompt without the tags of its LoRAs, and `LoraWeight` fields of each.
 
     The run of tags at the prompt's end is what is read, since the picker's stand there; tags in midst of the
@@ -133,7 +134,7 @@ def read_loras(prompt: str, told: str | None) -> tuple[str, list[dict[str, Any]]
     """
     tags, start = _last_tags(prompt)
     if not tags:
-        return prompt, []
+        return prompt, ()
     rest = _told(told)
     loras = []
     for place, tag in enumerate(tags, -len(tags)):
@@ -144,7 +145,7 @@ def read_loras(prompt: str, told: str | None) -> tuple[str, list[dict[str, Any]]
         if tag.text_weight != tag.weight:
             fields["text_weight"] = tag.text_weight
         loras.append(fields)
-    return prompt[:start].removesuffix(" "), loras
+    return prompt[:start].removesuffix(" "), tuple(loras)
 
 
 def _last_tags(prompt: str) -> tuple[list[Tag], int]:

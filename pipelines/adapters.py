@@ -76,22 +76,59 @@ def check(request: GenerationRequest, model: ModelSpec, library: ModelLibrary) -
             raise InvalidRequest({one.field: f"{why} Remove it, or choose a model that it fits."})
 
 
-def known_loras(
-    prompt: str, loras: Sequence[Mapping[str, Any]], library: ModelLibrary
-) -> tuple[str, list[Mapping[str, Any]], list[str]]:
-    """What a generation text tells, held against the library: LoRAs that there are none of here go back into
-    the prompt as tags, with a sentence for each."""
+def known(fields: Mapping[str, Any], library: ModelLibrary) -> tuple[dict[str, Any], list[str]]:
+    """What a generation text tells, held against the library, with a sentence for what there is none of here.
+
+    LoRAs that are unknown go back into the prompt as tags; an unknown VAE or refiner is left out.
+    """
+    settled, notes = dict(fields), []
     here: list[Mapping[str, Any]] = []
-    gone, notes = [], []
-    for lora in loras:
+    gone: list[Mapping[str, Any]] = []
+    for lora in fields.get("loras", ()):
         try:
-            addon = _find(library, str(lora.get("name", "")), "loras")
+            here.append({**lora, "name": _find(library, str(lora.get("name", "")), "loras").key})
         except InvalidRequest as problem:
             gone.append(lora)
-            notes.append(f"{' '.join(problem.problems.values())} It stays in the prompt.")
-        else:
-            here.append({**lora, "name": addon.key})
-    return adapter_tags.put_back(prompt, gone), here, notes
+            notes.append(f"{problem} It stays in the prompt.")
+    if "loras" in fields:
+        settled["loras"] = here
+    if gone:
+        settled["prompt"] = adapter_tags.put_back(str(fields.get("prompt", "")), gone)
+    if fields.get("vae"):
+        try:
+            settled["vae"] = library.addon("vae", _bare(str(fields["vae"]))).key
+        except InvalidRequest as problem:
+            settled["vae"] = ""
+            notes.append(f"{problem} The model's own is used.")
+    if fields.get("refiner"):
+        key = _model_called(_bare(str(fields["refiner"])), library)
+        settled["refiner"] = key
+        if not key:
+            notes.append(f"There is no model called {fields['refiner'][:60]!r}: the refiner was left out.")
+    return settled, notes
+
+
+def _bare(name: str) -> str:
+    return name.removesuffix(".safetensors").removesuffix(".ckpt").removesuffix(".pt")
+
+
+def hashes(request: GenerationRequest, library: ModelLibrary) -> dict[str, str]:
+    """The generation text of a request's separate VAE beside its name: {"VAE hash": ...}, or nothing."""
+    digits = library.addon("vae", request.vae).hash if request.vae else ""
+    return {"VAE hash": digits} if digits else {}
+
+
+def _model_called(name: str, library: ModelLibrary) -> str:
+    """The key of the one model of that key, title or file name; "" where there is none."""
+    specs = library.list()
+    for called in (
+        lambda one: (one.key,),
+        lambda one: (one.title, one.key.rpartition("/")[2], one.path.stem),
+    ):
+        found = {one.key for one in specs if name in called(one)}
+        if len(found) == 1:
+            return found.pop()
+    return ""
 
 
 def factor_at(lora: LoraWeight, index: int, total: int) -> float:

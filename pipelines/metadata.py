@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
-from pipelines import foreign, picture_fields
+from pipelines import adapter_tags, foreign, picture_fields
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,10 +86,9 @@ def write(
         values["Variation seed"] = request.subseed_of(picture)
         values["Variation seed strength"] = request.subseed_strength
     values |= picture_fields.written(request)
+    prompt, values["Loras"] = adapter_tags.written(request.prompt, request.loras)
     values.pop("App", None)
-    return _compose(
-        request.prompt, request.negative_prompt, {**_ordered(values), "App": f"Darkroom {version}"}
-    )
+    return _compose(prompt, request.negative_prompt, {**_ordered(values), "App": f"Darkroom {version}"})
 
 
 def _ordered(values: Mapping[str, object]) -> dict[str, object]:
@@ -117,8 +116,8 @@ def parse(text: str) -> dict[str, Any]:
     Reads what this program, the webui since 1.0, its kin and Civitai write; never raises. Values are given
     as found: whether they suit is for the request to say. Where there is a parameter line, what the format
     leaves out because it is the default is given too: no negative prompt is "", a sampler without a schedule
-    "Automatic", no variation strength 0, and so on with a mask's settings. Text without a parameter line is
-    all prompt and negative prompt.
+    "Automatic", no variation strength 0, and so on with add-ons and a mask's settings; LoRAs named at the
+    prompt's end are "loras". Text without a parameter line is all prompt and negative prompt.
     """
     if text.count("\r\n") == text.count("\n"):
         text = text.replace("\r\n", "\n")
@@ -134,7 +133,10 @@ def parse(text: str) -> dict[str, Any]:
     if start is not None:
         first = lines[start].lstrip().removeprefix(_NEGATIVE)
         negative = "\n".join([first.removeprefix(" "), *lines[start + 1 :]])
-    return _fields(prompt if pairs or prompt else None, negative, pairs)
+    if not pairs:
+        return _fields(prompt or None, negative, pairs)
+    prompt, loras = adapter_tags.read_loras(prompt, pairs.pop("Loras", None))
+    return {**picture_fields.NO_ADDONS, "loras": loras, **_fields(prompt, negative, pairs)}
 
 
 def _pairs(line: str) -> dict[str, str]:

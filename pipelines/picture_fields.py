@@ -1,10 +1,12 @@
-"""What a generation text says of the pictures a run was shown: strength, mask, borders and control units.
+"""What a generation text says of the pictures a run was shown (strength, mask, borders, control units) and of
+the add-ons that are no part of the prompt.
 
 Keys and values are the webui's and its ControlNet extension's; borders and soft masks have none there.
 """
 
 from __future__ import annotations
 
+import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +31,15 @@ _SIDES = ("extend_left", "extend_top", "extend_right", "extend_bottom")
 
 
 def written(request: GenerationRequest) -> dict[str, object]:
-    """The pairs for a request's pictures, in the webui's words; empty for a run from text alone."""
+    """The pairs for a request's pictures and add-ons, in the webui's words; empty where there are none."""
     pairs: dict[str, object] = {}
+    if request.vae:
+        pairs["VAE"] = request.vae
+    if request.clip_skip > 1:
+        pairs["Clip skip"] = request.clip_skip
+    if request.refiner:
+        pairs["Refiner"] = request.refiner
+        pairs["Refiner switch at"] = request.refiner_switch_at
     if request.image:
         pairs["Denoising strength"] = request.strength
         pairs["Init image hash"] = request.image
@@ -87,6 +96,12 @@ LEFT_OUT = MappingProxyType(
 """What an inpainting run's text, which always tells "Mask blur", does not tell because it is the default."""
 
 
+NO_ADDONS = MappingProxyType({"clip_skip": 1, "vae": "", "refiner": ""})
+"""What a generation text does not tell of add-ons because there are none."""
+
+_HASH = re.compile(r"\s*\[[0-9a-f]{6,64}\]$")
+
+
 def read(key: str, value: str) -> dict[str, Any]:
     """The request fields that a pair tells; empty for a pair that is none of these, or holds no such value.
 
@@ -110,6 +125,14 @@ def read(key: str, value: str) -> dict[str, Any]:
             return {"resize_mode": plain}
         case "Soft inpainting enabled" if plain == "true":
             return {"soft_inpainting": True}
+        case "Clip skip":
+            return _number("clip_skip", plain, int)
+        case "VAE" if plain not in ("", "none", "automatic"):
+            return {"vae": value.strip()}
+        case "Refiner" if plain not in ("", "none"):
+            return {"refiner": _HASH.sub("", value).strip()}
+        case "Refiner switch at":
+            return _number("refiner_switch_at", plain, float)
         case "Extend":
             sides = plain.split()
             if len(sides) == 4 and all(side.isdecimal() and len(side) < 5 for side in sides):

@@ -140,7 +140,7 @@ def test_what_is_written_is_read_back(
     extras = found.pop("extras")
     found.setdefault("subseed", 5)
     assert found == {name: getattr(wanted, name) for name in found}
-    assert len(found) == 11
+    assert len(found) == 15
     assert extras == {
         "Model hash": "6ce0161689",
         "Model": title,
@@ -231,13 +231,14 @@ def test_the_webui_of_today() -> None:
 @pytest.mark.parametrize("text", [WEBUI_1_5, WEBUI_1_5.replace("\n", "\r\n"), WEBUI_1_5 + "\n\n"])
 def test_the_webui_before_1_9(text: str) -> None:
     found = parse(text)
-    assert found["prompt"] == "masterpiece, best quality, (a castle:1.2) on a hill, <lora:detail:0.6>"
+    assert found["prompt"] == "masterpiece, best quality, (a castle:1.2) on a hill,"
+    assert found["loras"] == ({"name": "detail", "weight": 0.6},)
     assert found["negative_prompt"] == "EasyNegative, (worst quality:1.4),\nlowres"
     assert (found["scheduler"], found["schedule"]) == ("DPM++ 2M", "Karras")
     assert (found["num_inference_steps"], found["seed"]) == (28, 2982410354)
     assert (found["width"], found["height"], found["subseed_strength"]) == (512, 768, 0.0)
     assert found["extras"]["Lora hashes"] == "detail: 7c6bad76eb54, other: c21332fa0a2d"
-    assert found["extras"]["Clip skip"] == "2"
+    assert found["clip_skip"] == 2
 
 
 def test_civitais_raw_json() -> None:

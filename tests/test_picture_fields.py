@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import metadata, picture_fields
+from pipelines import adapter_tags, metadata, picture_fields
 from pipelines.request import GenerationRequest
 from ui.form import sound
 
@@ -213,7 +213,99 @@ def test_pairs_of_the_webui(key: str, value: str, fields: dict[str, Any]) -> Non
     assert picture_fields.read(key, value) == fields
 
 
+def test_addons_in_the_webuis_words() -> None:
+    wanted = request(
+        loras=[
+            {"name": "people/ann", "weight": 0.8},
+            {"name": "ink", "weight": 0.5, "text_weight": 0.25, "start": 0.5, "points": [[0.5, 0], [1, 1]]},
+        ],
+        vae="mse",
+        clip_skip=2,
+        refiner="xl-refiner",
+        refiner_switch_at=0.75,
+    )
+    lines = text_of(wanted).splitlines()
+    assert lines[0] == "a house <lora:ann:0.8> <lora:ink:0.25:0.5>"
+    assert "Model: Storybook, VAE: mse, Clip skip: 2, RNG: CPU, " in lines[1]
+    assert "Refiner: xl-refiner, Refiner switch at: 0.75, " in lines[1]
+    fields = metadata.parse("\n".join(lines))
+    assert "Loras" not in fields["extras"]
+    assert GenerationRequest.parse({**{name: fields[name] for name in fields if name != "extras"}}) == (
+        wanted.model_copy(update={"guidance_scale": 7.0})
+    )
+
+
+def test_texts_of_the_webui_tell_addons() -> None:
+    text = (
+        "<lora:first:1> a cat <lora:one:0.5>, <lora:big:3> <lora:detail:0.6><lyco:two:te=0.5:unet=1>\n"
+        "Steps: 20, Sampler: Euler, Seed: 3, VAE hash: 0123456789, VAE: vae-ft-mse.safetensors, "
+        "Clip skip: 2, Refiner: xl_refiner [7440042bbd], Refiner switch at: 0.8, Version: v1.10.1"
+    )
+    fields = metadata.parse(text)
+    # A weight that the picker cannot hold stays in the prompt, and so does what stands before it.
+    assert fields["prompt"] == "<lora:first:1> a cat <lora:one:0.5>, <lora:big:3>"
+    assert fields["loras"] == (
+        {"name": "detail", "weight": 0.6},
+        {"name": "two", "weight": 1.0, "text_weight": 0.5},
+    )
+    assert (fields["vae"], fields["clip_skip"]) == ("vae-ft-mse.safetensors", 2)
+    assert (fields["refiner"], fields["refiner_switch_at"]) == ("xl_refiner", 0.8)
+    plain = metadata.parse("a cat\nSteps: 20, Sampler: Euler, Seed: 3")
+    assert (plain["vae"], plain["clip_skip"], plain["refiner"], plain["loras"]) == ("", 1, "", ())
+    assert metadata.parse("a cat <lora:x:1>") == {"prompt": "a cat <lora:x:1>", "extras": {}}
+
+
+@pytest.mark.parametrize(
+    "told", ["{", "[[0]]", '[["a", {}]]', '[[-1, {"start": 5}]]', "7", "[" * 9000, "[[-1, 3]]"]
+)
+def test_what_is_told_of_loras_may_be_anything(told: str) -> None:
+    assert adapter_tags.read_loras("a <lora:x:1>", told) == ("a", ({"name": "x", "weight": 1.0},))
+
+
+SHARES = st.floats(0, 1)
+NAMES = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=20) | st.sampled_from(
+    ["people/ann", "a.b c", "🎈", "x:y", "a<b>", "a,b", "one/two/three", "/"]
+)
+
+
+@st.composite
+def loras(draw: Any) -> dict[str, Any]:
+    start, end = sorted((draw(SHARES), draw(SHARES)))
+    shares = sorted(draw(st.sets(SHARES, max_size=4)))
+    return {
+        "name": draw(NAMES),
+        "weight": draw(st.floats(-2, 2)),
+        "text_weight": draw(st.none() | st.floats(-2, 2)),
+        "start": start if start < end else 0.0,
+        "end": end if start < end else 1.0,
+        "points": [[share, draw(st.floats(-2, 2))] for share in shares],
+    }
+
+
+@given(
+    st.lists(loras(), max_size=16),
+    st.text("ab <>:()[]\n,", min_size=1, max_size=30).filter(lambda text: bool(text.strip())),
+    st.integers(1, 12),
+)
+def test_loras_are_read_back(rows: list[dict[str, Any]], prompt: str, clip_skip: int) -> None:
+    wanted = request(prompt=prompt, loras=rows, clip_skip=clip_skip)
+    found = metadata.parse(text_of(wanted))
+    assert (found["prompt"], found["clip_skip"]) == (prompt, clip_skip)
+    back = GenerationRequest(prompt="a", loras=found["loras"]).loras
+    assert len(back) == len(wanted.loras)
+    for one, given_one in zip(back, wanted.loras):
+        assert one.name == given_one.name or one.name == adapter_tags.tag_name(given_one.name)
+        assert (one.weight, one.start, one.end, one.points) == (
+            *(given_one.weight, given_one.start, given_one.end),
+            given_one.points,
+        )
+        assert (one.text_weight or one.weight) == (
+            given_one.weight if given_one.text_weight is None else given_one.text_weight
+        ) or given_one.text_weight == 0
+
+
 KEYS = [
+    *("Clip skip", "VAE", "Refiner", "Refiner switch at"),
     *("Denoising strength", "Mask blur", "Masked area padding", "Mask mode", "Inpaint area"),
     *("Masked content", "Resize mode", "Soft inpainting enabled", "Extend", "ControlNet 0"),
 ]
