@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines import control_networks, loading, memory, parts, spare_parts
 from pipelines.components import Budgets, ComponentCache, DoesNotFit, Resident
 from pipelines.events import Loading
+from pipelines.families import FAMILIES
 from pipelines.headers import read_header
 from pipelines.preview import LatentToRGB
 from pipelines.request import InvalidRequest
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pipelines.devices import DevicePlan
     from pipelines.models import ModelLibrary, ModelSpec
     from pipelines.parts import Blueprint
+    from pipelines.request import Quantisation
     from pipelines.run import Emit
 
 SHARE_OF_RAM = 0.8
@@ -54,7 +56,8 @@ class LoadedModel:
     keys: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.scheduler_config = dict(self.pipeline.scheduler.config)
+        own = self.pipeline.scheduler
+        self.scheduler_config = {**own.config, "_class_name": type(own).__name__}
 
 
 @dataclass(frozen=True)
@@ -96,22 +99,27 @@ class LoadedModels:
         self._ahead: dict[str, threading.Thread] = {}
 
     def load(
-        self, spec: ModelSpec, emit: Emit = lambda event: None, vae: str = "", text_encoder: str = ""
+        self,
+        spec: ModelSpec,
+        emit: Emit = lambda event: None,
+        vae: str = "",
+        text_encoder: str = "",
+        quantisation: Quantisation = "none",
     ) -> LoadedModel:
         """The model, from memory if it is there. vae, text_encoder: keys of separate ones that take the place
-        of the model's own; what else it has stays where it is.
+        of the model's own; what else it has stays where it is. quantisation: how large weights are held.
 
         Raises `InvalidRequest` with a sentence where it cannot be loaded; what was loaded before stays.
         """
         try:
-            blueprint = self._blueprint(spec, vae, text_encoder)
-            place = self._place(spec, blueprint)
+            blueprint, taken = self._blueprint(spec, vae, text_encoder)
+            place = self._place(spec, blueprint, quantisation)
             with self._lock:
                 if (model := self._models.get(place)) is not None:
                     self._models.move_to_end(place)
                     return model
-            emit(Loading(f"Loading {spec.title} ({spec.summary})."))
-            model = self._load(spec, blueprint)
+            emit(Loading(f"Loading {spec.title} ({spec.summary}){spare_parts.titles(taken)}."))
+            model = self._load(spec, blueprint, quantisation)
         except (*loading.PROBLEMS, DoesNotFit) as problem:
             raise InvalidRequest(
                 {"model": f"{spec.title} could not be loaded. {_sentence(problem)}"}
@@ -148,6 +156,17 @@ class LoadedModels:
                 thread.start()
             return thread
 
+    def tokenizer(self, spec: ModelSpec) -> Any:
+        """A tokenizer of that model for its caller alone. Raises `InvalidRequest` where it has none."""
+        try:
+            own = spare_parts.of_file(spec) if spec.is_file else parts.of_folder(spec.path)
+        except loading.PROBLEMS as problem:
+            raise InvalidRequest({"model": _sentence(problem)}) from problem
+        found = [part for name, part in own.parts.items() if name.startswith("tokenizer") and part]
+        if not found:
+            raise InvalidRequest({"model": f"{spec.title} reads no prompts."})
+        return loading.small(found[0])
+
     def unload_all(self) -> None:
         """Lets go of every component that no run uses, and gives the memory back."""
         with self._lock:
@@ -179,7 +198,7 @@ class LoadedModels:
                 raise InvalidRequest({"model": str(problem)}) from problem
             yield
 
-    def _load(self, spec: ModelSpec, blueprint: Blueprint) -> LoadedModel:
+    def _load(self, spec: ModelSpec, blueprint: Blueprint, quantisation: Quantisation) -> LoadedModel:
         components: dict[str, Any] = {}
         keys: dict[str, str] = {}
         sizes: dict[str, int] = {}
@@ -188,14 +207,14 @@ class LoadedModels:
                 components[name] = None
                 if part is None:
                     continue
-                key, components[name], size = self.loader.load(part, spec.title)
+                key, components[name], size = self.loader.load(part, spec.title, quantisation)
                 if key:
                     keys[name] = key
                     held.enter_context(self.cache.pinned([key]))
                 if size:
                     sizes[name] = size
             pipeline = assembled(blueprint, components)
-            to_rgb = self._to_rgb(spec, pipeline, keys.get("vae", ""))
+            to_rgb = self._to_rgb(spec, pipeline, keys.get(FAMILIES[spec.family].decoder, ""))
             return LoadedModel(spec, pipeline, to_rgb, self._short_hash(spec), sizes, keys)
 
     def _load_ahead(self, spec: ModelSpec) -> None:
@@ -204,14 +223,13 @@ class LoadedModels:
         except InvalidRequest as problem:
             self._tell(str(problem))
 
-    def _blueprint(self, spec: ModelSpec, vae: str, text_encoder: str) -> Blueprint:
-        path = getattr(spec, "path", spec.folder)
-        blueprint = parts.of_folder(path) if path.is_dir() else spare_parts.of_file(spec, self.library)
-        return spare_parts.with_spares(blueprint, spec, self.library, vae, text_encoder)
+    def _blueprint(self, spec: ModelSpec, vae: str, text_encoder: str) -> tuple[Blueprint, tuple[str, ...]]:
+        own = spare_parts.of_file(spec) if spec.is_file else parts.of_folder(spec.path)
+        return spare_parts.completed(own, spec, self.library, vae, text_encoder)
 
-    def _place(self, spec: ModelSpec, blueprint: Blueprint) -> str:
+    def _place(self, spec: ModelSpec, blueprint: Blueprint, quantisation: str) -> str:
         stamps = [f"{name} {part.stamp()}" for name, part in blueprint.parts.items() if part]
-        return "\n".join([spec.key, blueprint.pipeline, *stamps])
+        return "\n".join([spec.key, blueprint.pipeline, quantisation, *stamps])
 
     def _to_rgb(self, spec: ModelSpec, pipeline: Any, key: str) -> LatentToRGB:
         kept = LatentToRGB.load(self.library.assets / "latent_rgb.json", spec.key)
@@ -220,7 +238,7 @@ class LoadedModels:
         told = self.weights.note(f"rgb-{key}") if key else {}
         if told:
             return LatentToRGB.from_lists(told["weight"], told["bias"])
-        fitted = LatentToRGB.fit(pipeline.vae)
+        fitted = LatentToRGB.of(pipeline)
         if key:
             self.weights.keep_note(f"rgb-{key}", fitted.as_lists())
         return fitted

@@ -9,15 +9,17 @@ from __future__ import annotations
 import errno
 import hashlib
 import importlib
+import inspect
 import json
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines import pickles
+from pipelines import packed_tokenizers, pickles, quantising
 from pipelines.headers import UnreadableFile, read_header
 from pipelines.parts import MissingPart, Part
+from pipelines.single_file import TOKENIZERS
 from pipelines.weights_cache import BadWeights, Record, WeightsCache, digest, read_tensors
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from pipelines.components import ComponentCache
     from pipelines.devices import DevicePlan
+    from pipelines.request import Quantisation
 
 LIBRARY_LOCK = threading.RLock()
 """Held where a library's own loader builds modules without weights: for that it changes torch for the whole
@@ -52,8 +55,10 @@ class Loader:
         self._first: dict[str, threading.Lock] = {}
         self._first_lock = threading.Lock()
 
-    def load(self, part: Part, title: str = "") -> tuple[str, Any, int]:
+    def load(self, part: Part, title: str = "", quantisation: Quantisation = "none") -> tuple[str, Any, int]:
         """(key in the cache, the component, bytes of its weights); from memory if it is there.
+
+        quantisation: how large ones are held, see quantising.
 
         Raises `PROBLEMS` for files that cannot be used, `DoesNotFit` where memory is too small.
         """
@@ -66,7 +71,9 @@ class Loader:
         dtype = self.plan.torch_dtype
         stamp = part.stamp(self.plan.dtype)
         record, state = self._known(part, stamp, dtype, what)
-        key = f"{record.content}-{_config_hash(part)}"
+        ending = quantising.key(part.name, record.bytes, quantisation)
+        size = quantising.size_after(part.name, record.bytes, dtype.itemsize, quantisation)
+        key = f"{record.content}-{_config_hash(part)}{ending}"
         opened: Mapping[str, Tensor] | None = state
 
         def make() -> Any:
@@ -76,11 +83,13 @@ class Loader:
                 opened = self.weights.open(record.content) if record.stored else read_state(part, empty)[0]
             module = assemble(part, empty, opened)
             opened = None
+            if ending:
+                quantising.quantise(module, quantisation)
             if part.name == "vae" and self.plan.channels_last:
                 module.to(memory_format=_channels_last())
             return module
 
-        return key, self.cache.get(key, make, record.bytes, what), record.bytes
+        return key, self.cache.get(key, make, size, what), size
 
     def bytes_of(self, part: Part) -> int:
         """Bytes of a component's weights as they run here, from its headers alone."""
@@ -170,7 +179,7 @@ def read_state(part: Part, empty: Any) -> tuple[dict[str, Tensor], bool]:
         else:
             read_header(file)  # says in a sentence what is wrong with it, which the library does not
             found |= read_tensors([file])
-    there = {tensor.data_ptr() for tensor in found.values()}
+    there = {tensor.untyped_storage().data_ptr() for tensor in found.values()}
     pickled = any(is_pickle(file) for file in part.files)
     state = part.convert(found, empty) if part.convert else found
     wanted = empty.state_dict()
@@ -189,7 +198,8 @@ def read_state(part: Part, empty: Any) -> tuple[dict[str, Tensor], bool]:
                 f"{part.where} has {name} of the shape {_shape(tensor)}, where its config says "
                 f"{_shape(wanted[name])}: weights and config do not belong together."
             )
-    return state, not pickled and all(tensor.data_ptr() in there for tensor in state.values())
+    own = all(one.untyped_storage().data_ptr() in there and one.is_contiguous() for one in state.values())
+    return state, own and not pickled
 
 
 def _renamed(state: Mapping[str, Tensor], wanted: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -233,10 +243,7 @@ def skeleton(part: Part) -> Any:
     cls = class_of(part)
     with _without_weights()():
         if hasattr(cls, "config_class") and hasattr(cls.config_class, "from_dict"):
-            config = dict(part.config)
-            if cls.config_class.model_type == "clip_text_model" and "text_config" in config:
-                config = config["text_config"]
-            return cls(cls.config_class.from_dict(config))
+            return cls(cls.config_class.from_dict(_text_config(cls, part.config)))
         return cls.from_config(dict(part.config))
 
 
@@ -264,14 +271,22 @@ def class_of(part: Part) -> Any:
 
 
 def small(part: Part) -> Any:
-    """A tokenizer, scheduler or processor, read from its folder."""
-    assert part.folder is not None
+    """A tokenizer, scheduler or processor, from its folder, or a packed one (see single_file)."""
+    if part.folder is None:
+        return class_of(part).from_config(dict(part.config))
+    if part.folder == TOKENIZERS:
+        packed = packed_tokenizers
+        return (
+            packed.clip(part.folder, part.config["pad_token"])
+            if "CLIP" in part.class_name
+            else packed.t5(part.folder)
+        )
     return class_of(part).from_pretrained(part.folder, local_files_only=True)
 
 
 def _content_of_small(part: Part) -> str:
     assert part.folder is not None
-    hashed = hashlib.sha256(part.class_name.encode())
+    hashed = hashlib.sha256(f"{part.class_name} {json.dumps(part.config, sort_keys=True)}".encode())
     for file in sorted(one for one in part.folder.iterdir() if one.is_file()):
         hashed.update(f"{file.name} {file.stat().st_size} ".encode() + file.read_bytes())
     return hashed.hexdigest()[:32]
@@ -315,16 +330,24 @@ def _from_library(part: Part, dtype: torch.dtype) -> Any:
 
 
 def _config_hash(part: Part) -> str:
-    """Of what a config changes in how a module computes; who wrote it, when and where does not count."""
-    passed = ("dtype", "torch_dtype", "transformers_version", "architectures", "attn_implementation")
-    told = {
-        name: value
-        for name, value in part.config.items()
-        if not name.startswith("_") and name not in passed and value is not None
-    }
-    return hashlib.sha256(
-        json.dumps([part.class_name, told], sort_keys=True, default=str).encode()
-    ).hexdigest()[:12]
+    """Of what a config changes in how a module computes, with the class's own values for what it leaves out;
+    who wrote it, when and where does not count."""
+    cls = class_of(part)
+    if hasattr(cls, "config_class") and hasattr(cls.config_class, "from_dict"):
+        told = cls.config_class.from_dict(_text_config(cls, part.config)).to_dict()
+    else:
+        usual = inspect.signature(cls.__init__).parameters
+        told = {name: part.config.get(name, one.default) for name, one in usual.items() if name != "self"}
+    passed = {"dtype", "torch_dtype", "transformers_version", "architectures", "attn_implementation"}
+    told = {name: value for name, value in told.items() if not name.startswith("_") and name not in passed}
+    text = json.dumps([part.class_name, told], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _text_config(cls: Any, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Some repositories hold the config of all of CLIP for its text half."""
+    whole = cls.config_class.model_type == "clip_text_model" and "text_config" in config
+    return dict(config["text_config"] if whole else config)
 
 
 def _shape(tensor: Any) -> str:

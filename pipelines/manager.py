@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines import checks, control, embeddings, prompts, repaint, schedulers
+from pipelines import checks, control, embeddings, families, prompts, repaint, schedulers
 from pipelines.adapters import ActiveAdapters, Adapters
 from pipelines.control import ControlLibrary, ControlSpec
 from pipelines.control_modes import control_modes
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pipelines.models import ModelLibrary
     from pipelines.outputs import Outputs
     from pipelines.pictures import Original
-    from pipelines.request import ControlUnit, GenerationRequest
+    from pipelines.request import ControlUnit, GenerationRequest, Quantisation
 
 
 class PipelineManager:
@@ -54,10 +54,15 @@ class PipelineManager:
         self._tokenizer_lock = threading.Lock()
 
     def load(
-        self, key: str, emit: Emit = lambda event: None, vae: str = "", text_encoder: str = ""
+        self,
+        key: str,
+        emit: Emit = lambda event: None,
+        vae: str = "",
+        text_encoder: str = "",
+        quantisation: Quantisation = "none",
     ) -> LoadedModel:
         """The model with that key, from memory if it is there; see LoadedModels.load."""
-        return self.models.load(self.library.find(key), emit, vae, text_encoder)
+        return self.models.load(self.library.find(key), emit, vae, text_encoder, quantisation)
 
     def preload(self, key: str) -> None:
         """Begins to load a model in the background, beside a run. Raises `InvalidRequest` for an unknown key;
@@ -100,7 +105,7 @@ class PipelineManager:
         request = families.settled(request, spec)
         shown = self.shown(request)
         with ExitStack() as held:
-            model = self.load(request.model, emit, request.vae, request.text_encoder)
+            model = self.load(request.model, emit, request.vae, request.text_encoder, request.quantisation)
             held.enter_context(self.models.pinned(model.keys.values()))
             specs = [self.controls.find(unit.model) for unit in request.controls]
             networks = [self.load_control(one, model, emit) for one in specs]
@@ -142,9 +147,7 @@ class PipelineManager:
             for index in range(request.pictures):
                 pipe = self.pipeline_for(request, model, request.seed_of(index), networks)
                 self.prompt_memory.attach(pipe, active.text_state)
-                run = PictureRun(
-                    pipe, request, model.spec, shown, index, model.to_rgb, began, emit, steering
-                )
+                run = PictureRun(pipe, request, model.spec, shown, index, model.to_rgb, began, emit, steering)
                 run.at_step = active.at_step
                 painted: Any = run.paint(
                     encoded.kwargs, control.control_kwargs(pipe, request.controls, shown.maps, specs)
@@ -234,15 +237,11 @@ class PipelineManager:
 
     def count_tokens(self, key: str, prompt: str) -> Any:
         """`prompts.TokenCount` of a prompt for that model; safe beside a running job."""
-        from transformers import CLIPTokenizer
-
-        folder = self.library.find(key).folder / "tokenizer"
-        with (
-            self._tokenizer_lock
-        ):  # a tokenizer of its own: fast tokenizers must not be shared between threads
-            if folder not in self._tokenizers:
-                self._tokenizers[folder] = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-            return prompts.count_tokens(prompt, self._tokenizers[folder])
+        spec = self.library.find(key)
+        with self._tokenizer_lock:  # one of its own: fast tokenizers must not be shared between threads
+            if spec.path not in self._tokenizers:
+                self._tokenizers[spec.path] = self.models.tokenizer(spec)
+            return prompts.count_tokens(prompt, self._tokenizers[spec.path])
 
 
 def _pass_over_shift(scheduler: Any) -> None:
