@@ -72,7 +72,7 @@ def wire(page: Page, form: Form, parts: dict[str, Component]) -> None:
     _wire_pictures(page, form, parts)
     _wire_follows(page, parts)
     addons.wire(page, form, parts)
-    _wire_reading(form, parts)
+    _wire_reading(page, form, parts)
     _wire_memory(page, form, parts)
 
 
@@ -274,13 +274,15 @@ def _wire_follows(page: Page, parts: Mapping[str, Any]) -> None:
         told(None, page.units, parts["follows"], js=JS_FOLLOWS, **QUIET)
 
 
-def _wire_reading(form: Form, parts: Mapping[str, Any]) -> None:
+def _wire_reading(page: Page, form: Form, parts: Mapping[str, Any]) -> None:
+    library = page.worker.library
+
     def read_file(path: str) -> dict[Component, Any]:
-        values, note = reading.from_file(path)
+        values, note = reading.from_file(path, library)
         return {parts["note"]: note, parts["file"]: None, **filled(form, values)}
 
     def read_text(text: Any) -> dict[Component, Any]:
-        values, note = reading.from_text(text)
+        values, note = reading.from_text(text, library)
         return {parts["note"]: note, **filled(form, values)}
 
     outputs = [parts["note"], parts["file"], *form.values()]

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipelines import metadata, schedulers
+from pipelines import adapters, metadata, schedulers
 from pipelines.request import GenerationRequest, InvalidRequest
 from ui.form import sound
+
+if TYPE_CHECKING:
+    from pipelines.models import ModelLibrary
 
 NOTHING = (
     "This picture carries no generation parameters. Editors and messengers often take them out; "
@@ -24,24 +27,27 @@ NO_TEXT = (
 )
 
 
-def from_file(path: str) -> tuple[dict[str, Any], str]:
+def from_file(path: str, library: ModelLibrary) -> tuple[dict[str, Any], str]:
     """The settings that a picture carries, and a sentence about them as HTML."""
     try:
         found = metadata.read_fields(Path(path))
     except (metadata.UnreadablePicture, OSError) as problem:
         return {}, _trouble(str(problem))
-    return _taken(found, found.get("source") or "this picture") if found else ({}, _trouble(NOTHING))
+    if not found:
+        return {}, _trouble(NOTHING)
+    return _taken(found, found.get("source") or "this picture", library)
 
 
-def from_text(text: Any) -> tuple[dict[str, Any], str]:
+def from_text(text: Any, library: ModelLibrary) -> tuple[dict[str, Any], str]:
     """The settings that a generation text tells, and a sentence about them as HTML."""
     found = metadata.parse(str(text or ""))
     if not found.get("extras") and "num_inference_steps" not in found:
         return {}, _trouble(NO_TEXT)
-    return _taken(found, "the text")
+    return _taken(found, "the text", library)
 
 
-def _taken(found: Mapping[str, Any], source: str) -> tuple[dict[str, Any], str]:
+def _taken(found: Mapping[str, Any], source: str, library: ModelLibrary) -> tuple[dict[str, Any], str]:
+    found, notes = adapters.known(found, library)
     given = {
         name: found[name] for name in GenerationRequest.model_fields if name in found and name != "model"
     }
@@ -55,6 +61,7 @@ def _taken(found: Mapping[str, Any], source: str) -> tuple[dict[str, Any], str]:
     sentence = f"Taken from {escape(source[:60])}: {len(kept)} settings."
     if left:
         sentence += f" Left as it was, since Darkroom has none such: {escape(', '.join(left))}."
+    sentence += "".join(f" {escape(note)}" for note in notes)
     return kept, f'<p role="status">{sentence}</p>'
 
 
