@@ -112,9 +112,11 @@ def test_a_pipeline_spread_over_repositories_becomes_one(hub: TinyHub, make: Mak
         index = {"_class_name": name, **{part: ["diffusers", kind] for part, kind in parts.items()}}
         files = {"model_index.json": json.dumps(index).encode()}
         for part, kind in parts.items():
-            if not kind.endswith("Scheduler"):
-                files[f"{part}/diffusion_pytorch_model.safetensors"] = save({part: numpy.zeros(400)})
+            if part in ("scheduler", "tokenizer", "image_processor"):
+                files[f"{part}/{part}_config.json"] = b"{}"
+                continue
             files[f"{part}/config.json"] = json.dumps({"_class_name": kind}).encode()
+            files[f"{part}/diffusion_pytorch_model.safetensors"] = save({part: numpy.zeros(400)})
         return files
 
     own = {"unet": "UNet2DConditionModel", "movq": "VQModel", "scheduler": "DDPMScheduler"}
