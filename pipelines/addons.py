@@ -65,7 +65,8 @@ class AddonSpec:
     identify.Identity; of a VAE, width is the number of its latent channels. format: the layout of a LoRA's
     names ("diffusers", "peft", "kohya", "lycoris"). default_weight: what suits where nothing else is asked
     for. defaults: request fields that suit a run with it (an LCM LoRA's sampler, steps and guidance).
-    alias: what its training called it, which old prompts may name.
+    alias: what its training called it, which old prompts may name. notes, beside: what lies beside the file
+    says, and the names of those files (see sidecars). modified: seconds since 1970.
     """
 
     key: str
@@ -86,6 +87,9 @@ class AddonSpec:
     source: Source = "folder"
     note: str = ""
     told_hash: str = ""
+    notes: str = ""
+    beside: tuple[str, ...] = ()
+    modified: float = 0.0
     records: FileRecords | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -102,6 +106,14 @@ class AddonSpec:
         if self.sort == "lora":
             return hashes.lora_hash(self.path, self.records)
         return hashes.file_hash(self.path, self.records) if self.path.is_file() else ""
+
+    @property
+    def known_hash(self) -> str:
+        """`hash` where it is known without reading the file, else ""."""
+        if self.told_hash:
+            return self.told_hash
+        what, digits = ("sha256 of tensors", 12) if self.sort == "lora" else ("sha256", 10)
+        return hashes.known(self.path, what, self.records)[:digits]
 
 
 def misfit(addon: AddonSpec, model: ModelSpec) -> str | None:
@@ -146,7 +158,7 @@ def _named_model(model: ModelSpec) -> str:
 def _control_misfit(addon: AddonSpec, model: ModelSpec) -> str | None:
     from pipelines import control_files
 
-    sizes = control_files.sizes_of(addon.path)
+    sizes = control_files.sizes_of(addon.path, addon.records)
     why = control_files.misfit(sizes, control_files.sizes_of_model(model)) if sizes is not None else None
     return f"{addon.title} is made for {why[0]}, but {model.title} is {why[1]}." if why else None
 

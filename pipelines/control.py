@@ -18,7 +18,6 @@ from pipelines.control_networks import (
     no_pipeline,
     union_mode,
     view,
-    view_class,
 )
 from pipelines.detectors import PREPROCESSORS, control_map
 from pipelines.headers import amount
@@ -42,7 +41,6 @@ __all__ = [
     "matches",
     "suited",
     "view",
-    "view_class",
 ]
 
 SUITS: Mapping[str, tuple[str, ...]] = {
@@ -108,15 +106,7 @@ class ControlLibrary:
 
     def _sizes(self, addon: AddonSpec) -> Sizes:
         """The sizes of a network, read off its header once and then remembered."""
-        if not addon.path.is_file():
-            sizes = sizes_of(addon.path)
-        else:
-            told, records = addon.path.stat(), self.models.records
-            state = (addon.path, told.st_size, told.st_mtime_ns, "control sizes")
-            known = records.get(*state)
-            sizes = Sizes(known[0], known[1], known[2], tuple(known[3])) if known else sizes_of(addon.path)
-            if sizes is not None and not known:
-                records.put(*state, [sizes.family, sizes.sort, sizes.text, list(sizes.widths)])
+        sizes = sizes_of(addon.path, self.models.records)
         assert sizes is not None, addon.key  # else it would not be of this sort
         return sizes
 

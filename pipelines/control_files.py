@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipelines.headers import UnreadableFile, read_header, read_json
 
 if TYPE_CHECKING:
+    from pipelines.records import FileRecords
     from pipelines.specs import ModelSpec
 
 Sort = Literal["controlnet", "union", "adapter"]
@@ -45,11 +46,25 @@ class Sizes:
     widths: tuple[int, ...]
 
 
-def sizes_of(path: Path) -> Sizes | None:
+def sizes_of(path: Path, records: FileRecords | None = None) -> Sizes | None:
     """The sizes of the control network at `path`, a diffusers folder or a weights file; None for what is
-    none. Reads no weights."""
+    none. Reads no weights, and with `records` the header of a file once only."""
     if path.is_dir():
         return sizes_of_config(read_json(path / "config.json"))
+    if records is None or not path.is_file():
+        return _sizes_of_file(path)
+    told = path.stat()
+    state = (path, told.st_size, told.st_mtime_ns, "control sizes")
+    known = records.get(*state)
+    if known:
+        return Sizes(known[0], known[1], known[2], tuple(known[3]))
+    sizes = _sizes_of_file(path)
+    if sizes is not None:
+        records.put(*state, [sizes.family, sizes.sort, sizes.text, list(sizes.widths)])
+    return sizes
+
+
+def _sizes_of_file(path: Path) -> Sizes | None:
     try:
         return sizes_of_shapes(read_header(path).shapes)
     except UnreadableFile:  # the list of models tells why

@@ -23,12 +23,13 @@ def lora_hash(path: Path, records: FileRecords | None = None) -> str:
     return _remembered(path, "sha256 of tensors", records)[:12]
 
 
-def known_hash(path: Path, records: FileRecords | None) -> str:
-    """`file_hash` where it is known already, else ""; reads nothing but the file's size and time."""
-    if records is None or not path.is_file():
+def known(path: Path, what: str, records: FileRecords | None) -> str:
+    """A file's "sha256" or "sha256 of tensors" where it was read before, else "": reads nothing."""
+    try:
+        told = path.stat()
+    except OSError:
         return ""
-    told = path.stat()
-    return str(records.get(path, told.st_size, told.st_mtime_ns, "sha256") or "")[:10]
+    return str((records and records.get(path, told.st_size, told.st_mtime_ns, what)) or "")
 
 
 def joint_hash(paths: Iterable[Path], records: FileRecords | None = None) -> str:

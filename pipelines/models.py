@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from pipelines import addons, places
+from pipelines import addons, places, sidecars
 from pipelines.addons import AddonSpec
 from pipelines.control_files import sizes_of_config
 from pipelines.headers import UnreadableFile, read_json, shown
@@ -47,7 +47,7 @@ class Unusable:
 
 
 @dataclass
-class _Listing:
+class Listing:
     """What one look at the disk found, each by its key, in the order of looking."""
 
     models: dict[str, ModelSpec] = field(default_factory=dict)
@@ -74,19 +74,20 @@ class ModelLibrary:
         self.assets = assets
         self.hub_cache = hub_cache
         self.records = records or FileRecords()
-        self._latest: _Listing | None = None
+        self._latest: Listing | None = None
+        self._identities: dict[str, tuple[tuple[int, int], Identity | None]] = {}
         self._lock = threading.Lock()
 
     def list(self) -> list[ModelSpec]:
         """Every usable model, the embedded ones first, then by title."""
-        models = self._look().models.values()
+        models = self.look().models.values()
         own = [spec for spec in models if spec.source == "embedded"]
         rest = [spec for spec in models if spec.source != "embedded"]
         return own + sorted(rest, key=lambda spec: (spec.title.lower(), spec.key))
 
     def find(self, key: str) -> ModelSpec:
         """The model with that key; raises `InvalidRequest` naming those that there are."""
-        spec = self._unchanged(key) or self._look().models.get(key)
+        spec = self._unchanged(key) or self.look().models.get(key)
         if spec is None:
             models = [one.key for one in self.list()]
             more = f" and {len(models) - 20} more" if len(models) > 20 else ""
@@ -96,16 +97,21 @@ class ModelLibrary:
 
     def addons(self, sort: str) -> builtins.list[AddonSpec]:
         """Every add-on of a sort (see identify.Sort), the embedded ones first, then by key."""
-        found = self._look().addons[sort].values()
+        found = self.look().addons[sort].values()
         return sorted(found, key=lambda one: (one.source != "embedded", one.key.lower()))
 
     def addon(self, sort: str, key: str) -> AddonSpec:
         """The add-on called `key`, see addons.pick. Raises `InvalidRequest` naming near ones."""
-        return addons.pick(self._look().addons.get(sort, {}), sort, key)
+        return addons.pick(self.look().addons.get(sort, {}), sort, key)
 
     def unusable(self) -> builtins.list[Unusable]:
         """What lies among the models and cannot be used, with the reason."""
-        return sorted(self._look().unusable, key=lambda one: one.key.lower())
+        return sorted(self.look().unusable, key=lambda one: one.key.lower())
+
+    def watched(self) -> builtins.list[Path]:
+        """The folders in which what is found may change."""
+        roots = [root for folder in self.folders for root in places.roots(folder)]
+        return [*roots, *([self.hub_cache] if self.hub_cache is not None else [])]
 
     # ------------------------------------------------------------------------------------- looking
 
@@ -120,9 +126,10 @@ class ModelLibrary:
         except OSError:
             return None
 
-    def _look(self) -> _Listing:
+    def look(self) -> Listing:
+        """All that there is, at one look at the disk."""
         with self._lock:
-            listing = _Listing()
+            listing = Listing()
             for found in self._everything():
                 if found.real not in listing.seen:
                     listing.seen.add(found.real)
@@ -143,7 +150,7 @@ class ModelLibrary:
         if self.hub_cache is not None:
             yield from places.in_hub_cache(self.hub_cache)
 
-    def _take(self, found: Found, listing: _Listing) -> None:
+    def _take(self, found: Found, listing: Listing) -> None:
         try:
             found.key.encode()
         except UnicodeEncodeError:
@@ -169,12 +176,14 @@ class ModelLibrary:
             key = _free(found, there)
             there[key] = self._addon(found, key, identity)
 
-    def _take_model(self, found: Found, listing: _Listing) -> None:
+    def _take_model(self, found: Found, listing: Listing) -> None:
         key = _free(found, listing.models)
         lacking = incomplete(found.path)
         spec = None if lacking else describe(found.path, key, self.records)
         if spec is not None:
-            listing.models[key] = replace(spec, source=found.source)
+            listing.models[key] = replace(
+                spec, source=found.source, beside=found.beside, modified=found.changed / 1e9
+            )
             return
         named = str(read_json(found.path / "model_index.json").get("_class_name", ""))[:60]
         sentence = (
@@ -184,11 +193,17 @@ class ModelLibrary:
         )
         listing.unusable.append(Unusable(key, found.path, sentence))
 
-    def _take_file(self, found: Found, identity: Identity, listing: _Listing) -> None:
+    def _take_file(self, found: Found, identity: Identity, listing: Listing) -> None:
         key = _free(found, listing.models)
         spec = describe_file(found.path, key, identity, self.records) if found.what == "file" else None
         if spec is not None:
-            listing.models[key] = replace(spec, source=found.source, disk_bytes=found.size)
+            listing.models[key] = replace(
+                spec,
+                source=found.source,
+                disk_bytes=found.size,
+                beside=found.beside,
+                modified=found.changed / 1e9,
+            )
             return
         sentence = identity.note or (
             f"{shown(found.path)} is a lone {identity.family} denoiser in diffusers' layout: put the whole "
@@ -200,6 +215,7 @@ class ModelLibrary:
         listing.unusable.append(Unusable(key, found.path, sentence, identity.family, identity.bytes))
 
     def _addon(self, found: Found, key: str, identity: Identity) -> AddonSpec:
+        sidecar = sidecars.read(found.path.parent, found.beside, self.records)
         return AddonSpec(
             key=key,
             title=identity.title or key.rpartition("/")[2],
@@ -208,7 +224,11 @@ class ModelLibrary:
             family=identity.family,
             text_width=identity.text_width,
             bytes=identity.bytes,
-            trigger_words=identity.trigger_words,
+            trigger_words=sidecar.words or identity.trigger_words,
+            default_weight=1.0 if sidecar.weight is None else sidecar.weight,
+            notes=sidecar.notes,
+            beside=found.beside,
+            modified=found.changed / 1e9,
             format=identity.format,
             variant=identity.variant,
             width=identity.width,
@@ -225,13 +245,19 @@ class ModelLibrary:
 
     def _identity(self, found: Found) -> Identity | None:
         """What a file is, from the records where it has not changed. Raises `UnreadableFile`."""
-        known = self.records.get(found.real, found.size, found.changed, "identity")
+        state = (found.size, found.changed)
+        latest = self._identities.get(found.real)
+        if latest is not None and latest[0] == state:
+            return latest[1]
+        known = self.records.get(found.real, *state, "identity")
         if known is None:
             known = _to_json(found.path)
-            self.records.put(found.real, found.size, found.changed, "identity", known)
+            self.records.put(found.real, *state, "identity", known)
         if "problem" in known:
             raise UnreadableFile(known["problem"])
-        return _from_json(known["identity"]) if known["identity"] else None
+        identity = _from_json(known["identity"]) if known["identity"] else None
+        self._identities[found.real] = (state, identity)
+        return identity
 
     def _component(self, found: Found) -> Identity | None:
         """What a folder with one network in diffusers' layout is."""
@@ -258,16 +284,14 @@ class ModelLibrary:
 def _free(found: Found, taken: Mapping[str, Any]) -> str:
     """A key for what was found that nothing else has: its own, else with more of its path, the more the
     less it would be told apart."""
+    if found.key not in taken:
+        return found.key
     root = found.path
     for _ in found.key.split("/"):
         root = root.parent
-    candidates = [
-        found.key,
-        f"{found.key}{found.path.suffix}" if found.what == "file" else f"{found.key}/",
-        f"{root.name}/{found.key}",
-        f"{root.name}/{found.key}{found.path.suffix}",
-        str(found.path),
-    ]
+    named = f"{root.name}/{found.key}"
+    ending = found.path.suffix if found.what == "file" else "/"
+    candidates = (f"{found.key}{ending}", named, f"{named}{ending}")
     return next((key for key in candidates if key not in taken), str(found.path))
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipelines.headers import FORMATS
+from pipelines.sidecars import Beside
 
 Source = Literal["embedded", "folder", "hub cache"]
 What = Literal["model", "component", "file"]
@@ -53,7 +54,7 @@ class Found:
     what: "model" is a diffusers pipeline's folder, "component" one network's, "file" a weights file.
     real: where symlinks lead. key: the path below the root, without the layout's folder and without ending.
     hint: the sort that its place stands for, "" where it tells nothing. size: bytes, changed: nanoseconds (of
-    a folder: of the file that describes it).
+    a folder: of the file that describes it). beside: names of the files in the same folder that belong to it.
     """
 
     what: What
@@ -64,6 +65,7 @@ class Found:
     source: Source
     size: int
     changed: int
+    beside: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -118,9 +120,11 @@ class _Walk:
         self.walked: set[str] = set()
 
     def run(self) -> Iterator[Found]:
-        yield from self._folder(self.root, os.path.realpath(self.root), (), self.hint)
+        yield from self._folder(self.root, os.path.realpath(self.root), (), self.hint, Beside())
 
-    def _folder(self, path: Path, real: str, parts: tuple[str, ...], hint: str) -> Iterator[Found]:
+    def _folder(
+        self, path: Path, real: str, parts: tuple[str, ...], hint: str, above: Beside
+    ) -> Iterator[Found]:
         if real in self.walked or len(parts) > _DEEPEST:  # a symlink that leads back up
             return
         self.walked.add(real)
@@ -129,10 +133,11 @@ class _Walk:
         if self.entries > _MOST_ENTRIES:
             return
         names = {entry.name for entry in entries}
+        beside = Beside.among(names)
         marks: tuple[tuple[str, What], ...] = (("model_index.json", "model"), ("config.json", "component"))
         for mark, what in marks:
             if mark in names and (what == "model" or _network(names)):
-                found = self._described(path, real, parts, hint, mark, what)
+                found = self._described(path, real, parts, hint, mark, what, above)
                 if found is not None:
                     yield found
                     return
@@ -148,15 +153,30 @@ class _Walk:
                 if entry.name.startswith(".") or (not parts and entry.name.lower() in _PASSED_OVER):
                     continue
                 placed = PLACES.get(entry.name.lower(), "") if not parts and not self.under else hint
-                yield from self._folder(Path(entry.path), inner, (*parts, entry.name), placed)
+                yield from self._folder(Path(entry.path), inner, (*parts, entry.name), placed, beside)
             elif stat.S_ISREG(told.st_mode) and os.path.splitext(entry.name)[1].lower() in FORMATS:
                 key = self._key((*parts, os.path.splitext(entry.name)[0]), hint)
                 yield Found(
-                    "file", Path(entry.path), inner, key, hint, self.source, told.st_size, told.st_mtime_ns
+                    "file",
+                    Path(entry.path),
+                    inner,
+                    key,
+                    hint,
+                    self.source,
+                    told.st_size,
+                    told.st_mtime_ns,
+                    beside.of(os.path.splitext(entry.name)[0]),
                 )
 
     def _described(
-        self, path: Path, real: str, parts: tuple[str, ...], hint: str, mark: str, what: What
+        self,
+        path: Path,
+        real: str,
+        parts: tuple[str, ...],
+        hint: str,
+        mark: str,
+        what: What,
+        above: Beside,
     ) -> Found | None:
         if not parts and not self.under:
             return None  # a models folder is never itself one model
@@ -165,7 +185,8 @@ class _Walk:
         except OSError:
             return None
         key = self._key(parts, hint)
-        return Found(what, path, real, key, hint, self.source, told.st_size, told.st_mtime_ns)
+        beside = above.of(path.name) if parts else ()
+        return Found(what, path, real, key, hint, self.source, told.st_size, told.st_mtime_ns, beside)
 
     def _key(self, parts: tuple[str, ...], hint: str) -> str:
         named = list(parts)

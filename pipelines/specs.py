@@ -30,7 +30,8 @@ class ModelSpec:
     prompts known to work with it. needs: components that a lone diffusion model lacks.
     prediction: what a single file's denoiser tells ("epsilon", "v_prediction", "flow"); "" for a folder,
     whose scheduler's config says so. dtype: of a single file's weights ("F16"). identity: what a single
-    file is, and disk_bytes its size.
+    file is, and disk_bytes its size. beside: names of the files beside it that belong to it (see sidecars).
+    modified: seconds since 1970.
     """
 
     key: str
@@ -52,6 +53,8 @@ class ModelSpec:
     source: Source = "folder"
     identity: Identity | None = None
     disk_bytes: int = 0
+    beside: tuple[str, ...] = ()
+    modified: float = 0.0
     records: FileRecords | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -79,10 +82,24 @@ class ModelSpec:
     def config(self, component: str) -> dict[str, Any]:
         """The configuration of a component ("unet", "transformer", "vae", "scheduler", ...); empty where it
         has none."""
-        if self.is_file:
-            return {}
+        if self.identity is not None:
+            return self._file_config(component)
         name = "scheduler_config.json" if component == "scheduler" else "config.json"
         return read_json(self.path / component / name)
+
+    def _file_config(self, component: str) -> dict[str, Any]:
+        """What `single_file` makes of the header; remembered, since it is asked for at every request."""
+        from pipelines import single_file
+
+        assert self.identity is not None
+        told = self.path.stat()
+        state = (self.path, told.st_size, told.st_mtime_ns, f"config of {component}")
+        known = self.records.get(*state) if self.records else None
+        if known is None:
+            known = single_file.config_of(self.path, self.identity, component)
+            if self.records:
+                self.records.put(*state, known)
+        return dict(known)
 
     def short_hash(self) -> str:
         """First 10 hex digits of the SHA-256 over the file, or over a folder's denoiser (CONVENTIONS: "Model
