@@ -3,6 +3,7 @@ layout."""
 
 from __future__ import annotations
 
+import contextlib
 import filecmp
 import hashlib
 import os
@@ -105,6 +106,9 @@ class Places:
             part = self.part(plan, item)
             for path in (part, part.with_name(part.name + ".tag")):
                 path.unlink(missing_ok=True)
+        for folder in (self._repo(plan.repo) / "blobs", self._repo(plan.repo)):
+            with contextlib.suppress(OSError):  # not empty: something else of the model is there
+                folder.rmdir()
 
     def ours(self, row: CatalogueRow) -> Path:
         """Where a row of the catalogue would be in the models folder; whole pipelines mostly are in the

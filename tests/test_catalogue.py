@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pipelines import catalogue, fetch_plan, hub
-from pipelines.families import FAMILIES
+from pipelines import catalogue, fetch_plan, hub, schedulers
+from pipelines.families import ALL_TAKE, FAMILIES, PIPELINES
 from pipelines.request import GenerationRequest
 
 ROWS = catalogue.read()
@@ -30,6 +30,15 @@ def test_a_row_fits_the_program(row: catalogue.CatalogueRow) -> None:
     if row.sort == "model" and "width" in row.defaults:
         assert row.defaults["width"] == row.defaults["height"] == row.size
     assert row.memory <= row.bytes
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.defaults], ids=lambda row: row.key)
+def test_settings_go_together_and_count_for_the_model(row: catalogue.CatalogueRow) -> None:
+    pipelines = [told for told in PIPELINES.values() if told.family == row.family]
+    sampler, schedule = row.defaults["scheduler"], row.defaults.get("schedule", "Automatic")
+    schedulers.check(sampler, schedule, pipelines[0].kind)
+    assert any(not told.samplers or sampler in told.samplers for told in pipelines)
+    assert any(set(row.defaults) <= told.takes | ALL_TAKE for told in pipelines)
 
 
 def test_what_was_asked_for_is_in_it() -> None:

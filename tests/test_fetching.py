@@ -320,6 +320,7 @@ def test_cancelling_leaves_nothing(hub: TinyHub, make: Make, tmp_path: Path) -> 
         assert fetcher.states() == ()
     fetcher.close()
     assert not list((tmp_path / "cache").rglob("*.part"))
+    assert not huggingface_hub.scan_cache_dir(tmp_path / "cache").repos
     assert files_below(tmp_path / "models") == set()
     assert json.loads((tmp_path / "data/downloads.json").read_text()) == {"fetches": []}
 

@@ -15,7 +15,7 @@ from pipelines.fetch_states import FetchState
 from pipelines.fetching import Fetcher
 from tests.support.hub import TinyHub
 
-WAIT = 15
+WAIT = 60
 """Seconds within which anything here has happened on the slowest machine."""
 
 
