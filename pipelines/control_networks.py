@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines import views
 from pipelines.control_adapters import AdapterHook, adapter_state
 from pipelines.control_files import HUB, Sort, bare_names, misfit, sizes_of_config, sizes_of_denoiser
 from pipelines.preprocessors import PREPROCESSORS
@@ -236,15 +237,6 @@ def _count(state: Mapping[str, Any], prefix: str) -> int:
 # --------------------------------------------------------------------------------- views and their arguments
 
 
-def view_class(base: Any, task: str, networks: Sequence[Any] = ()) -> Any:
-    """The diffusers class whose `from_pipe` makes the view, or for union ControlNets the pipeline itself."""
-    import diffusers
-
-    if any(isinstance(network, diffusers.ControlNetUnionModel) for network in networks):
-        return getattr(diffusers, _UNION[task])
-    return getattr(diffusers, _AUTO[task])
-
-
 def view(base: Any, task: str, networks: Sequence[Any] = (), scheduler: Any = None) -> Any:
     """A disposable pipeline for `task` over the components of `base`, led by `networks`, one for each control
     unit in their order; the same network may be given for several.
@@ -255,9 +247,12 @@ def view(base: Any, task: str, networks: Sequence[Any] = (), scheduler: Any = No
     """
     import diffusers
 
+    if not networks:
+        return views.view(base, task, scheduler)
     adapters = [one for one in networks if isinstance(one, diffusers.T2IAdapter)]
     controlnets = own([one for one in networks if not isinstance(one, diffusers.T2IAdapter)])
-    cls = view_class(base, task, controlnets)
+    union = any(isinstance(network, diffusers.ControlNetUnionModel) for network in controlnets)
+    cls = getattr(diffusers, (_UNION if union else _AUTO)[task])
     parts: dict[str, Any] = {} if scheduler is None else {"scheduler": scheduler}
     family = sizes_of_denoiser(_denoiser_config(base)).family
     sort: Sort = "controlnet"
@@ -267,15 +262,13 @@ def view(base: Any, task: str, networks: Sequence[Any] = (), scheduler: Any = No
         parts["unet"] = AdapterHook.attached(base.unet, adapters)
     if controlnets:
         parts["controlnet"] = controlnets[0] if len(controlnets) == 1 else controlnets
-        sort = "union" if cls.__name__ == _UNION[task] else "controlnet"
+        sort = "union" if union else "controlnet"
         if family == "SD3":
             parts["vae"] = _drawing_by_seed(base.vae)
         if (family, task, sort) in NO_PIPELINE:
             raise no_pipeline(family, task, sort, "the chosen one")
     if sort == "union":
-        accepted = inspect.signature(cls.__init__).parameters
-        shared = {**base.config, **base.components, **parts}
-        return cls(**{name: value for name, value in shared.items() if name in accepted})
+        return views.made(cls, base, parts)
     return cls.from_pipe(base, **parts)
 
 

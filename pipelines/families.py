@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipelines.request import Task
+from pipelines.request import GenerationRequest, Task
+from pipelines.schedulers import OWN, Kind
 
 if TYPE_CHECKING:
     from pipelines.models import ModelSpec
-    from pipelines.schedulers import Kind
 
 Latents = Literal["grid", "packed", "patched", "video", "pixels"]
 """How a denoiser holds its sample: (n, c, h, w); a sequence of 2 x 2 patches; the same without the patches'
@@ -79,7 +79,8 @@ class FamilyRow:
     components that denoise and that turn latents into pixels ("" in pixel space). native_size: pixels a side
     that its first models were trained at. defaults: request fields that suit it. guidance: what its calls
     name the request's guidance_scale, and guidance_shift what is added to it (some count from 0 = off).
-    multiple: width and height must be multiples of it.
+    empty_negative: what stands for an empty negative prompt where guidance needs one. multiple: width and
+    height must be multiples of it. hands_levels: its pipelines tell the scheduler what noise levels to walk.
     """
 
     views: Mapping[Task, str]
@@ -90,7 +91,9 @@ class FamilyRow:
     decoder: str = "vae"
     guidance: tuple[str, ...] = ("guidance_scale",)
     guidance_shift: float = 0.0
+    empty_negative: str | None = None
     multiple: int = 8
+    hands_levels: bool = False
 
 
 def _views(text: str = "", image: str = "", inpaint: str = "") -> Mapping[Task, str]:
@@ -126,17 +129,18 @@ def _advice(sampler: str, steps: int, guidance: float, **more: Any) -> Mapping[s
     return _frozen(scheduler=sampler, num_inference_steps=steps, guidance_scale=guidance, **more)
 
 
-OWN = "Model's own"
-"""The sampler that a model's folder names, with its own settings (see pipelines.schedulers)."""
-
 FAMILIES: Mapping[str, FamilyRow] = MappingProxyType(
     {
         "SD": FamilyRow(_SD, "unet", 512),
         "SDXL": FamilyRow(_SDXL, "unet", 1024),
-        "SD3": FamilyRow(_SD3, "transformer", 1024, _advice("Euler", 28, 5.0), multiple=16),
-        "Flux": FamilyRow(_FLUX, "transformer", 1024, _advice("Euler", 28, 3.5), "packed", multiple=16),
-        "Flux.2": FamilyRow(_FLUX2, "transformer", 1024, _advice("Euler", 28, 4.0), "patched", multiple=16),
-        "Chroma": FamilyRow(_CHROMA, "transformer", 1024, _advice("Euler", 35, 5.0), "packed", multiple=16),
+        "SD3": FamilyRow(_SD3, "transformer", 1024, _advice("Euler", 28, 5.0)),
+        "Flux": FamilyRow(_FLUX, "transformer", 1024, _advice("Euler", 28, 3.5), "packed", hands_levels=True),
+        "Flux.2": FamilyRow(
+            _FLUX2, "transformer", 1024, _advice("Euler", 28, 4.0), "patched", multiple=16, hands_levels=True
+        ),
+        "Chroma": FamilyRow(
+            _CHROMA, "transformer", 1024, _advice("Euler", 35, 5.0), "packed", multiple=16, hands_levels=True
+        ),
         "Z-Image": FamilyRow(
             _Z, "transformer", 1024, _advice("Euler", 30, 5.0), guidance_shift=-1.0, multiple=16
         ),
@@ -147,6 +151,7 @@ FAMILIES: Mapping[str, FamilyRow] = MappingProxyType(
             _advice("Euler", 30, 4.0),
             "packed",
             guidance=("true_cfg_scale",),
+            empty_negative=" ",
             multiple=16,
         ),
         "PixArt": FamilyRow(_views("PixArtSigmaPipeline"), "transformer", 1024, _advice("DPM++ 2M", 20, 4.5)),
@@ -365,3 +370,15 @@ def fields_of(spec: ModelSpec) -> frozenset[str]:
     """Names of the GenerationRequest fields that count for a model; the others leave its pictures as they
     are."""
     return PIPELINES[spec.pipeline].takes | ALL_TAKE
+
+
+def settled(request: GenerationRequest, spec: ModelSpec) -> GenerationRequest:
+    """The request as the model takes it: fields that mean nothing to it stand at their defaults, a size that
+    it has only one of is that one, and strength is whole where it counts for nothing."""
+    taken = fields_of(spec)
+    fields = GenerationRequest.model_fields
+    changed = {name: field.default for name, field in fields.items() if name not in taken}
+    changed |= {name: spec.defaults[name] for name in ("width", "height") if name not in taken}
+    if request.task in PIPELINES[spec.pipeline].whole:
+        changed["strength"] = 1.0
+    return request.model_copy(update=changed)

@@ -63,18 +63,74 @@ class LatentToRGB:
         from torch.nn.functional import interpolate
 
         draw = torch.Generator().manual_seed(0)
-        scale = 2 ** (len(vae.config.block_out_channels) - 1)
         coarse = torch.rand(8, 3, 4, 4, generator=draw)
-        pictures = interpolate(coarse, size=16 * scale, mode="bicubic").clamp(0, 1)
+        pictures = interpolate(coarse, size=16 * _scale(vae), mode="bicubic").clamp(0, 1)
         with torch.no_grad():
             place = next(vae.parameters())
-            seen = vae.encode((pictures * 2 - 1).to(place.device, place.dtype)).latent_dist.mean
-        shift = getattr(vae.config, "shift_factor", None) or 0.0
-        latents = ((seen.float().cpu() - shift) * vae.config.scaling_factor).permute(0, 2, 3, 1).flatten(0, 2)
+            seen = encoded(vae, pictures.to(place.device, place.dtype)).float().cpu()
+        latents = seen.permute(0, 2, 3, 1).flatten(0, 2)
         colours = interpolate(pictures, size=seen.shape[-2:], mode="area").permute(0, 2, 3, 1).flatten(0, 2)
         design = torch.cat([latents, torch.ones(len(latents), 1)], 1)
         solution = torch.linalg.lstsq(design, colours).solution
         return cls(solution[:-1], solution[-1])
+
+    @classmethod
+    def of(cls, pipeline: Any) -> LatentToRGB:
+        """The map for a pipeline, whatever its family (families.FAMILIES) decodes by."""
+        from pipelines.families import FAMILIES, PIPELINES
+
+        family = FAMILIES[PIPELINES[type(pipeline).__name__].family]
+        if not family.decoder:
+            return cls.of_pixels(pipeline.unet.config.in_channels)
+        return cls.fit(getattr(pipeline, family.decoder))
+
+    @classmethod
+    def of_pixels(cls, channels: int = 3) -> LatentToRGB:
+        """The map for models that denoise the pixels themselves, in -1..1; one channel is grey."""
+        import torch
+
+        weight = torch.eye(3) if channels == 3 else torch.ones(channels, 3) / channels
+        return cls(weight / 2, torch.full((3,), 0.5))
+
+
+def encoded(vae: Any, pictures: Tensor) -> Tensor:
+    """Pictures (n, 3, h, w) in 0..1 as the latents (n, channels, h', w') that a denoiser works on, without
+    the chance that a VAE draws from."""
+    import torch
+
+    kind, config = type(vae).__name__, vae.config
+    if kind == "AutoencoderKLQwenImage":
+        mean = vae.encode((pictures * 2 - 1).unsqueeze(2)).latent_dist.mean.squeeze(2)
+        middle, width = (
+            torch.tensor(told, device=mean.device, dtype=mean.dtype).reshape(1, -1, 1, 1)
+            for told in (config.latents_mean, config.latents_std)
+        )
+        return (mean - middle) / width
+    if kind == "PaellaVQModel":
+        return vae.encode(pictures).latents / config.scale_factor
+    seen = vae.encode(pictures * 2 - 1)
+    if kind == "VQModel":
+        return seen.latents
+    if kind == "AutoencoderDC":
+        return seen.latent * config.scaling_factor
+    mean = seen.latent_dist.mean
+    if kind == "AutoencoderKLFlux2":
+        from torch.nn.functional import pixel_unshuffle
+
+        patches, norm = pixel_unshuffle(mean, 2), vae.bn
+        middle, width = norm.running_mean, torch.sqrt(norm.running_var + config.batch_norm_eps)
+        return (patches - middle.reshape(1, -1, 1, 1)) / width.reshape(1, -1, 1, 1)
+    return (mean - (getattr(config, "shift_factor", None) or 0.0)) * config.scaling_factor
+
+
+def _scale(vae: Any) -> int:
+    """Pixels a side for each pixel of the latents."""
+    config = vae.config
+    blocks = getattr(config, "block_out_channels", None) or getattr(
+        config, "encoder_block_out_channels", None
+    )
+    halvings = len(blocks) - 1 if blocks else len(getattr(config, "temperal_downsample", (0, 0)))
+    return 2**halvings
 
 
 def jpeg(picture: Image.Image, quality: int = 90) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +18,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_RESULTS = {"prev_sample", "pred_original_sample", "denoised"}
+"""Names in a scheduler's output of what a pipeline goes on with; the last two of those that end a run."""
+
+
 @dataclass(frozen=True)
 class Step:
-    """One call of `scheduler.step`. Tensors are (batch, channels, h, w) in latent space.
+    """One call of `scheduler.step`. Tensors are as the pipeline holds its latents (see families.Latents).
 
     index: 0 for the first. sample: x_t that entered. pred_original_sample: x0 as predicted from it.
     sigma: noise over signal at x_t.
@@ -35,15 +39,19 @@ class Step:
 
 
 class Recorder:
-    """Keeps the last `Step` of the pipeline it is attached to."""
+    """Keeps the last `Step` of the pipeline it is attached to, and tells `seen` of each.
 
-    def __init__(self) -> None:
+    What `seen` returns, if anything, goes on instead of the step's result; what it raises ends the run.
+    """
+
+    def __init__(self, seen: Callable[[Step], Tensor | None] = lambda step: None) -> None:
+        self.seen = seen
         self.last: Step | None = None
         self.count = 0
 
     @contextlib.contextmanager
     def attached(self, scheduler: Any) -> Iterator[Recorder]:
-        """Observes `scheduler` inside the `with` block; results of its steps are not changed."""
+        """Observes `scheduler` inside the `with` block."""
         step = scheduler.step
 
         @functools.wraps(step)
@@ -60,6 +68,10 @@ class Recorder:
             sigma = noise_level(scheduler, timestep)
             self.last = Step(self.count, float(timestep), sigma, sample, model_output, x0)
             self.count += 1
+            instead = self.seen(self.last)
+            if instead is not None:
+                for name in output.keys() & _RESULTS:
+                    output[name] = instead
             return output if return_dict else output.to_tuple()
 
         scheduler.step = observed
@@ -67,3 +79,20 @@ class Recorder:
             yield self
         finally:
             del scheduler.step
+
+
+@contextlib.contextmanager
+def before_each_step(scheduler: Any, ask: Callable[[], None]) -> Iterator[None]:
+    """Calls `ask` before every step of `scheduler` inside the `with` block; what it raises ends the run."""
+    step = scheduler.step
+
+    @functools.wraps(step)
+    def asked(*args: Any, **kwargs: Any) -> Any:
+        ask()
+        return step(*args, **kwargs)
+
+    scheduler.step = asked
+    try:
+        yield
+    finally:
+        del scheduler.step

@@ -294,13 +294,6 @@ class GenerationRequest(BaseModel):
         "none", "Quantisation", "Smaller weights: less memory, a little less exact."
     )
 
-    @field_validator("prompt")
-    @classmethod
-    def _says_something(cls, prompt: str) -> str:
-        if not prompt.strip():
-            raise ValueError("empty")
-        return prompt
-
     @field_validator("*", mode="before")
     @classmethod
     def _one_value(cls, value: Any, info: ValidationInfo) -> Any:

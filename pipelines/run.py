@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import inspect
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipelines.events import Event, StepEvent
+from pipelines.families import FAMILIES
 from pipelines.inpainting import SoftMask, begin_with
+from pipelines.latents import as_grid, painter, vary
 from pipelines.preview import jpeg
-from pipelines.recorder import Recorder
+from pipelines.recorder import Recorder, before_each_step
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+    from pipelines.families import FamilyRow
+    from pipelines.models import ModelSpec
     from pipelines.preview import LatentToRGB
+    from pipelines.recorder import Step
     from pipelines.repaint import Canvas
     from pipelines.request import GenerationRequest
 
 Emit = Callable[[Event], None]
 
-_NOT_PASSED = {"prompt", "negative_prompt", "num_images_per_prompt", "image", "mask_image", "controls"}
-"""Fields that reach the call in another form."""
+_PASSED = ("width", "height", "num_inference_steps", "strength", "image_guidance_scale")
+"""Request fields that a call takes under their own names; the others reach it in another form."""
 
 
 class GenerationCancelled(Exception):
@@ -67,18 +74,27 @@ class Shown:
 
 @dataclass
 class PictureRun:
-    """Runs a view once. index: of the picture in its job. began: the job's start on the performance clock."""
+    """Runs a view once. index: of the picture in its job. began: the job's start on the performance clock.
+
+    at_step: called with (0, total) before the first step and (index + 1, total) after each.
+    """
 
     pipe: Any
     request: GenerationRequest
+    model: ModelSpec
     shown: Shown
     index: int
     to_rgb: LatentToRGB
     began: float
     emit: Emit
     control: Control
-    recorder: Recorder = field(default_factory=Recorder)
+    at_step: Callable[[int, int], None] = lambda index, total: None
     soft: SoftMask | None = None
+    steps: int = 0
+    kept: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        self.family = FAMILIES[self.model.family]
 
     def paint(self, words: Mapping[str, Any], controls: Mapping[str, Any]) -> Image:
         """The finished picture, RGB of the run's size.
@@ -90,9 +106,12 @@ class PictureRun:
         pipe, request, shown = self.pipe, self.request, self.shown
         seed = request.seed_of(self.index)
         generator = torch.Generator("cpu").manual_seed(seed)
-        call = call_kwargs(request, pipe)
         accepted = inspect.signature(pipe.__call__).parameters
-        call |= {name: value for name, value in words.items() if name in accepted}
+        call = call_kwargs(request, pipe, self.family)
+        said = {name: value for name, value in words.items() if value is not None}
+        if "negative_prompt" in said or request.guidance_scale > 1:
+            said.setdefault("negative_prompt", self.family.empty_negative)
+        call |= {name: value for name, value in said.items() if name in accepted and value is not None}
         if shown.image is not None:
             call["image"] = shown.image
         if shown.mask is not None and shown.canvas is not None and shown.image is not None:
@@ -102,26 +121,45 @@ class PictureRun:
                 strengths = shown.canvas.strengths(request.width, request.height)
                 self.soft = SoftMask(pipe, shown.image, strengths, seed)
         if request.subseed_strength > 0:
-            call["latents"] = varied_noise(pipe, request, self.index, generator)
+            vary(pipe, request, self.index)
+        if "callback_on_step_end" in accepted:
+            call["callback_on_step_end"] = self._on_step_end
+        self.at_step(0, request.steps_run)
         try:
-            with self.recorder.attached(pipe.scheduler):
-                picture: Image = pipe(
-                    **{**call, **controls}, generator=generator, callback_on_step_end=self._on_step_end
-                ).images[0]
+            with contextlib.ExitStack() as watched:
+                watched.enter_context(Recorder(self._seen).attached(pipe.scheduler))
+                for name, part in pipe.components.items():  # a prior's steps come before those shown
+                    if name.endswith("scheduler") and name != "scheduler" and part is not None:
+                        watched.enter_context(before_each_step(part, self._ask))
+                if not hasattr(type(pipe), "interrupt"):
+                    self._let_keep_end()
+                picture: Image = pipe(**{**call, **controls}, generator=generator).images[0]
                 return picture
         finally:
             pipe.maybe_free_model_hooks()
 
-    def _on_step_end(self, pipe: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+    def _ask(self) -> None:
         if self.control.cancelled:
             raise GenerationCancelled
-        step = self.recorder.last
-        assert step is not None
-        x0 = unpacked(pipe, step.pred_original_sample, self.request)
+
+    def _seen(self, step: Step) -> Tensor | None:
+        """Tells a step; where the run is to be kept as it is, its predicted picture goes on instead."""
+        if self.kept is not None:
+            return self.kept
+        self._ask()
+        total = total_steps(self.pipe, self.request)
+        x0 = as_grid(
+            self.pipe,
+            step.pred_original_sample,
+            self.family.latents,
+            self.request.width,
+            self.request.height,
+        )
+        self.steps += 1
         self.emit(
             StepEvent(
-                step=index + 1,
-                total=pipe.num_timesteps,
+                step=self.steps,
+                total=total,
                 picture=self.index,
                 pictures=self.request.pictures,
                 timestep=step.timestep,
@@ -131,55 +169,58 @@ class PictureRun:
                 seed=self.request.seed_of(self.index),
             )
         )
-        latents = tensors["latents"]
+        self._ask()
+        self.at_step(self.steps, total)
         if self.control.kept:
             # What is kept is what was shown: the predicted picture, not the noisy sample on its way there.
+            self.kept = step.pred_original_sample.to(step.sample.dtype)
+        return self.kept
+
+    def _on_step_end(self, pipe: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        if self.kept is not None:
             pipe._interrupt = True
-            return {"latents": step.pred_original_sample.to(latents.dtype)}
-        return {"latents": self.soft.hold(index, latents)} if self.soft else tensors
+            return {"latents": self.kept.to(tensors["latents"].dtype)}
+        return {"latents": self.soft.hold(index, tensors["latents"])} if self.soft else tensors
+
+    def _let_keep_end(self) -> None:
+        """Pipelines that cannot be interrupted walk through all steps: with the run kept, their denoiser
+        costs nothing any more, and their steps change nothing."""
+        owner, name = painter(self.pipe), self.family.denoiser
+        denoiser = getattr(owner, name)
+        handle = copy.copy(denoiser)
+        last: Any = None
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            nonlocal last
+            if self.kept is None or last is None:
+                last = denoiser.forward(*args, **kwargs)
+            return last
+
+        handle.__dict__["forward"] = forward
+        setattr(owner, name, handle)
 
 
-def call_kwargs(request: GenerationRequest, pipe: Any) -> dict[str, Any]:
-    """The request's fields that this pipeline's call takes; each run makes one picture."""
+def total_steps(pipe: Any, request: GenerationRequest) -> int:
+    """How many steps a run that has begun takes; schedulers of second order count each evaluation."""
+    owner = painter(pipe)
+    if hasattr(type(owner), "num_timesteps"):
+        return int(owner.num_timesteps)
+    if request.image is None:
+        return len(pipe.scheduler.timesteps)
+    return request.steps_run * int(pipe.scheduler.order)
+
+
+def call_kwargs(request: GenerationRequest, pipe: Any, family: FamilyRow) -> dict[str, Any]:
+    """What this pipeline's call takes of the request's numbers; each run makes one picture.
+
+    Pipelines that would choose a size by themselves are told to keep to the one that was asked for.
+    """
     accepted = inspect.signature(pipe.__call__).parameters
-    passed = request.model_dump(exclude=_NOT_PASSED)
+    passed = {name: getattr(request, name) for name in _PASSED}
+    passed |= dict.fromkeys(family.guidance, request.guidance_scale + family.guidance_shift)
+    passed |= {
+        "use_resolution_binning": False,
+        "_auto_resize": False,
+        "max_area": request.width * request.height,
+    }
     return {name: value for name, value in passed.items() if name in accepted}
-
-
-def unpacked(pipe: Any, latents: Tensor, request: GenerationRequest) -> Tensor:
-    """Latents as (n, channels, h, w): Flux packs its own into a sequence of 2 x 2 patches."""
-    if latents.dim() == 4:
-        return latents
-    grid: Tensor = pipe._unpack_latents(latents, request.height, request.width, pipe.vae_scale_factor)
-    return grid
-
-
-def varied_noise(pipe: Any, request: GenerationRequest, index: int, generator: Any) -> Tensor:
-    """Starting noise between the two seeds' own, at unit variance, of the shape that the pipeline draws."""
-    import torch
-    from diffusers.utils.torch_utils import randn_tensor
-
-    denoiser = getattr(pipe, "unet", None) or pipe.transformer
-    packs = hasattr(pipe, "_pack_latents")
-    channels = denoiser.config.in_channels // (4 if packs else 1)
-    height, width = request.height // pipe.vae_scale_factor, request.width // pipe.vae_scale_factor
-    if packs:
-        height, width = height // 2 * 2, width // 2 * 2
-    shape = (1, channels, height, width)
-    other = torch.Generator("cpu").manual_seed(request.subseed_of(index))
-    place = {"device": denoiser.device, "dtype": denoiser.dtype}
-    own = randn_tensor(shape, generator=generator, **place)
-    mixed = slerp(own, randn_tensor(shape, generator=other, **place), request.subseed_strength)
-    return pipe._pack_latents(mixed, *shape) if packs else mixed
-
-
-def slerp(start: Tensor, end: Tensor, amount: float) -> Tensor:
-    """Spherical interpolation between two noises of one shape (Shoemake 1985), 0 = start, 1 = end."""
-    import torch
-
-    a, b = start.double().flatten(), end.double().flatten()
-    angle = torch.arccos((torch.dot(a, b) / (a.norm() * b.norm())).clamp(-1, 1))
-    if float(torch.sin(angle)) < 1e-4:
-        return start + (end - start) * amount
-    mixed = (torch.sin((1 - amount) * angle) * a + torch.sin(amount * angle) * b) / torch.sin(angle)
-    return mixed.reshape(start.shape).to(start.dtype)

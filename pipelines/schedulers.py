@@ -62,7 +62,7 @@ class Sampler:
 
     def class_name(self, kind: Kind) -> str | None:
         """Name of the diffusers class for that kind of model; None where diffusers has none."""
-        return self.diffusion if kind == "diffusion" else self.flow
+        return {"diffusion": self.diffusion, "flow": self.flow, "own": None}[kind]
 
 
 _FLOW_SIGMAS = _frozen(use_flow_sigmas=True, prediction_type="flow_prediction")
@@ -115,38 +115,56 @@ SAMPLERS: Mapping[str, Sampler] = MappingProxyType({row.name: row for row in _RO
 """Every sampler of CONVENTIONS that diffusers has. (It has "DPM++ 2S" but not the ancestral "2S a".)"""
 
 
+OWN = "Model's own"
+"""The scheduler that a model names itself, with its own settings: it fits every model."""
+_OWN = Sampler(OWN, "", schedules=_ONLY_OWN)
+
+
+def names(kind: Kind | None = None) -> tuple[str, ...]:
+    """Every sampler that can be asked for, the model's own last; with `kind` those for such models."""
+    return (*(name for name, row in SAMPLERS.items() if kind is None or row.class_name(kind)), OWN)
+
+
 def check(sampler: str, schedule: str, kind: Kind = "diffusion") -> Sampler:
     """The row of `sampler`; raises `InvalidRequest` with a sentence when it or the schedule does not fit."""
-    row = SAMPLERS.get(sampler)
+    row = _OWN if sampler == OWN else SAMPLERS.get(sampler)
     if row is None:
         near = ' Nearest to it is "DPM++ 2S".' if sampler == "DPM++ 2S a" else ""
-        names = ", ".join(SAMPLERS)
+        there = ", ".join(names())
         raise InvalidRequest(
-            {"scheduler": f"There is no sampler called {sampler[:60]!r}.{near} Choose one of {names}."}
+            {"scheduler": f"There is no sampler called {sampler[:60]!r}.{near} Choose one of {there}."}
         )
     if schedule not in SCHEDULES:
-        names = ", ".join(SCHEDULES)
+        there = ", ".join(SCHEDULES)
         raise InvalidRequest(
-            {"schedule": f"There is no schedule called {schedule[:60]!r}. Choose one of {names}."}
+            {"schedule": f"There is no schedule called {schedule[:60]!r}. Choose one of {there}."}
         )
-    if row.class_name(kind) is None:
-        names = ", ".join(name for name, other in SAMPLERS.items() if other.class_name(kind))
+    if row is not _OWN and row.class_name(kind) is None:
         raise InvalidRequest(
             {
-                "scheduler": f"{sampler} does not work with this model, which was trained by flow matching. "
-                f"Choose one of {names}."
+                "scheduler": f"{sampler} does not work with this model, which {_TRAINED[kind]}. "
+                f"Choose one of {', '.join(names(kind))}."
             }
         )
     takes = row.schedules if kind == "diffusion" else _ONLY_OWN
     if schedule not in takes:
-        names = ", ".join(takes)
-        raise InvalidRequest({"schedule": f"{sampler} cannot use the {schedule} schedule. It takes {names}."})
+        there = ", ".join(takes)
+        raise InvalidRequest({"schedule": f"{sampler} cannot use the {schedule} schedule. It takes {there}."})
     return row
+
+
+_TRAINED: Mapping[Kind, str] = {
+    "diffusion": "was trained to predict noise",
+    "flow": "was trained by flow matching",
+    "own": "only its own scheduler can lead",
+}
 
 
 def settings(sampler: str, schedule: str, kind: Kind = "diffusion") -> dict[str, Any]:
     """What is set on the scheduler class for this pair, over the model's own configuration."""
     row = check(sampler, schedule, kind)
+    if row is _OWN:
+        return {}
     if kind == "flow":
         return dict(row.flow_overrides)
     spacing = SCHEDULES[row.automatic if schedule == "Automatic" and row.automatic else schedule]
@@ -154,7 +172,8 @@ def settings(sampler: str, schedule: str, kind: Kind = "diffusion") -> dict[str,
 
 
 def build(sampler: str, schedule: str, config: Mapping[str, Any], *, kind: Kind, seed: int) -> Any:
-    """A fresh diffusers scheduler. config: the model's own, as loaded. Raises `InvalidRequest` as `check`."""
+    """A fresh diffusers scheduler. config: the model's own, as loaded, with its class as `_class_name`.
+    Raises `InvalidRequest` as `check`."""
     import diffusers
 
     row = check(sampler, schedule, kind)
@@ -163,13 +182,14 @@ def build(sampler: str, schedule: str, config: Mapping[str, Any], *, kind: Kind,
         overrides["noise_sampler_seed"] = seed
     if kind == "flow" and "shift" in config and row.flow_overrides:
         overrides["flow_shift"] = config["shift"]  # the multistep classes have another word for it
-    return getattr(diffusers, str(row.class_name(kind))).from_config(dict(config), **overrides)
+    name = config["_class_name"] if row is _OWN else row.class_name(kind)
+    return getattr(diffusers, str(name)).from_config(dict(config), **overrides)
 
 
 def starts_from_pictures(sampler: str) -> bool:
     """Whether a flow model's sampler can begin with a noised picture: diffusers asks for `scale_noise`, which
     only its flow matching classes have."""
-    return str(SAMPLERS[sampler].flow).startswith("FlowMatch")
+    return sampler != OWN and str(SAMPLERS[sampler].flow).startswith("FlowMatch")
 
 
 def check_request(request: GenerationRequest, kind: Kind) -> None:

@@ -17,7 +17,8 @@ def flow_model(folder: Path, family: str, shifts: bool | None) -> ModelSpec:
     if shifts is not None:
         (folder / "scheduler").mkdir()
         (folder / "scheduler/scheduler_config.json").write_text(json.dumps({"use_dynamic_shifting": shifts}))
-    return ModelSpec("flow", "Flow", family, folder, family, "flow")
+    pipeline = {"SD3": "StableDiffusion3Pipeline", "Flux": "FluxPipeline"}[family]
+    return ModelSpec("flow", "Flow", family, folder, family, "flow", pipeline)
 
 
 @pytest.mark.parametrize("image", [None, "0" * 32])
@@ -39,7 +40,9 @@ def test_heun_is_offered_only_where_it_runs(
     assert "Heun" not in problem.value.problems["scheduler"].split("Choose")[1]
 
 
-@pytest.mark.parametrize(("family", "offered"), [("SD3", "Euler, Heun."), ("Flux", "Euler.")])
+@pytest.mark.parametrize(
+    ("family", "offered"), [("SD3", "Euler, Heun, Model's own."), ("Flux", "Euler, Model's own.")]
+)
 def test_samplers_that_begin_with_a_picture_are_named(tmp_path: Path, family: str, offered: str) -> None:
     request = GenerationRequest(prompt="a", scheduler="UniPC", image="0" * 32)
     with pytest.raises(InvalidRequest, match=f"cannot begin with a picture.*Choose one of {offered}$"):

@@ -281,7 +281,7 @@ def test_the_table_of_missing_pipelines_is_diffusers_own(
 
 
 def test_diffusers_still_cannot_view_a_union(bases: dict[str, Any], loaded: dict[str, Any]) -> None:
-    """The day from_pipe knows unions, `view_class` can go."""
+    """The day from_pipe knows unions, their table in control_networks can go."""
     from diffusers import AutoPipelineForText2Image
 
     found = AutoPipelineForText2Image.from_pipe(bases["sdxl"], controlnet=loaded["sdxl-union"])

@@ -12,12 +12,13 @@ from PIL import Image
 
 from pipelines import devices, schedulers
 from pipelines.events import Event, Finished, Loading, PictureDone, StepEvent
+from pipelines.latents import slerp
 from pipelines.manager import PipelineManager
 from pipelines.models import ModelLibrary
 from pipelines.outputs import Outputs
 from pipelines.pictures import PictureStore
 from pipelines.request import GenerationRequest, InvalidRequest
-from pipelines.run import Control, GenerationCancelled, slerp
+from pipelines.run import Control, GenerationCancelled
 
 PROMPT = "a red house, in the snow"
 
