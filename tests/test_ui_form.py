@@ -13,6 +13,7 @@ from pipelines.request import GenerationRequest, InvalidRequest, limits
 from pipelines.worker import Worker
 from ui import ask, page, tabs
 from ui.form import Choice, Form, Number, Seed, Slider, Text, field, filled, sound
+from ui.models import Stock
 
 
 class SleepingEngine:
@@ -37,7 +38,8 @@ class SleepingEngine:
 @pytest.fixture(scope="module")
 def form() -> Form:
     with gr.Blocks() as blocks:
-        shared = page.Page(Worker(SleepingEngine(), ModelLibrary(), PictureStore(Path("unused"))), blocks)
+        worker = Worker(SleepingEngine(), ModelLibrary(), PictureStore(Path("unused")))
+        shared = page.Page(worker, blocks, Stock(worker))
         shared.model = field(Choice, "model", "header", choices=["starter"])
         return ask.lay_out(shared)[0]
 

@@ -54,6 +54,9 @@ JS_ADDONS = """(vae, encoder, skip, refiner, memory, quantised) => ({title: 'Mod
     encoder ? 'text encoder' : '', skip > 1 ? `clip skip ${skip}` : '', refiner ? 'refiner' : '',
     memory !== 'auto' ? 'memory' : '', quantised !== 'none' ? quantised : ''].filter(Boolean).join(', ')})"""
 
+LISTED = ("vae", "text_encoder", "refiner")
+"""Fields that offer what there is beside the model."""
+
 _PICKED = ("vae", "text_encoder")
 _FOLDED = ("vae", "text_encoder", "clip_skip", "refiner", "offload", "quantisation")
 

@@ -10,7 +10,7 @@ import contextlib
 import socket
 import sys
 import webbrowser
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from pipelines.worker import Worker
+    from ui.models import Stock
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
@@ -67,6 +68,10 @@ def _serve(worker: Worker, options: Any, door: socket.socket) -> int:
             if not options.no_browser:
                 webbrowser.open(address)
 
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            app.state.news.close()  # the pages' streams end; the server would wait for them
+            await super().shutdown(sockets)
+
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, ws="none")
     server = Server(config)
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again once all is closed
@@ -80,8 +85,10 @@ def build(
     *,
     hosts: Iterable[str] = LOCAL_HOSTS,
     auth: tuple[str, str] | None = None,
+    stock: Stock | None = None,
 ) -> FastAPI:
     """The whole web application over a worker; `data`: its folder; the page may show outputs/ and inputs/.
+    stock: what the Models tab shows and fetches, None for the worker's.
 
     hosts: names under which the page may be asked for. Any other is refused, else a foreign page whose
     name is made to point at this machine could use the program (DNS rebinding).
@@ -90,16 +97,26 @@ def build(
     from fastapi import FastAPI
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    from ui import page, web
+    from ui import models, page, web
     from ui.components.base import ASSETS_URL
     from ui.theme import Darkroom
 
-    blocks = page.build(worker)
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    stock = stock or models.Stock(worker)
+
+    @contextlib.asynccontextmanager
+    async def running(app: FastAPI) -> AsyncIterator[None]:
+        stock.open()
+        yield
+        await asyncio.to_thread(stock.close)
+
+    blocks = page.build(worker, stock)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=running)
+    app.state.news = stock.news
     app.add_middleware(web.Frame)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
     for folder in ("css", "js", "fonts", "img"):
         app.mount(f"/{ASSETS_URL}/{folder}", web.Assets(directory=ASSETS / folder))
+    models.add_routes(app, stock)
     gr.mount_gradio_app(
         app,
         blocks,

@@ -39,6 +39,7 @@ QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 # Page-side one-liners; what they do happens without asking the server.
 JS_COUNT = "(prompt, model) => ({prompt, model})"
+JS_MODEL = "(model) => ({model})"
 JS_PICKED = "(sizes) => [sizes.width, sizes.height]"
 JS_SWAP = "(width, height) => [height, width]"
 JS_RANDOM = "() => ''"
@@ -232,10 +233,35 @@ def _wire_fields(page: Page, form: Form, parts: Mapping[str, Any]) -> None:
 
     outputs = [page.stage, parts["sizes"], parts["takes"], *form.values()]
     page.model.input(chosen, page.model, outputs, queue=False, **QUIET)
+    _wire_shelf(page, form, parts, outputs)
     # The stage's own events.
     page.stage.example(example, outputs=form["prompt"], queue=False, **QUIET)
     outputs = [*form.values(), *(page.shown[name] for name in PAINTERS)]
     page.stage.reuse(_reuse(page, form), outputs=outputs, queue=False, **QUIET)
+
+
+def _wire_shelf(page: Page, form: Form, parts: Mapping[str, Any], outputs: list[Component]) -> None:
+    """What the Models tab changes: the chosen model, and what there is to choose."""
+
+    def chosen(event: gr.EventData) -> dict[Component, Any]:
+        return _model_chosen(page, form, parts, getattr(event, "key", None), {})
+
+    def listed(key: Any, *now: Any) -> dict[Component, Any]:
+        """The lists anew; a model that is gone gives way to the first there is."""
+        spec = page.spec(key)
+        if spec is None or spec.key != key:
+            return _model_chosen(page, form, parts, key, {})
+        follows = addons.chosen(page, form, parts, spec, dict(zip(addons.LISTED, now)))
+        return {
+            page.model: gr.update(choices=page.choices()),
+            page.units: {"networks": networks(page, spec)},
+            **follows,
+        }
+
+    now = [page.model, *(form[name] for name in addons.LISTED)]
+    page.shelf.chosen(chosen, None, outputs, queue=False, **QUIET)
+    page.shelf.listed(listed, now, outputs, queue=False, **QUIET)
+    page.model.change(None, page.model, page.shelf, js=JS_MODEL, **QUIET)
 
 
 def _wire_pictures(page: Page, form: Form, parts: Mapping[str, Any]) -> None:
@@ -372,7 +398,8 @@ def _model_chosen(
     return {
         page.stage: page.invitation(spec),
         parts["sizes"]: {"presets": presets(native_size(spec))},
-        **filled(form, {**sound(spec.defaults), **given, "model": spec.key}),
+        **filled(form, {**sound(spec.defaults), **given}),
+        page.model: gr.update(choices=page.choices(), value=spec.key),
         **follows,
         page.units: {**units, "networks": networks(page, spec)},
         page.loras: {**loras, **follows[page.loras]},

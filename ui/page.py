@@ -18,12 +18,13 @@ from pipelines.metadata import UnreadablePicture
 from pipelines.models import ModelSpec
 from pipelines.request import GenerationRequest, InvalidRequest
 from pipelines.worker import UnknownJob, Worker
-from ui import api, ask, control, image2image, inpaint, store, view
+from ui import api, ask, control, image2image, inpaint, models, store, view
 from ui.components.base import Scripted, sent
 from ui.components.header import status, status_value
 from ui.components.stage import stage
 from ui.components.tabs import tab_bar
 from ui.form import Choice
+from ui.models import Stock
 from ui.tabs import TABS, requested
 
 JOBS_REMEMBERED = 40
@@ -33,16 +34,15 @@ QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 """For every event of the page: no overlay over what it changes, and no endpoint for scripts."""
 
 
-PARTS = (image2image, inpaint, control)
+PARTS = (image2image, inpaint, control, models)
 """The tabs' own parts, between the form and the stage."""
 
 
 class Page:
     """What the tabs share: the worker, the chosen model and the stage."""
 
-    def __init__(self, worker: Worker, blocks: gr.Blocks):
-        self.worker, self.blocks = worker, blocks
-        self.models: list[ModelSpec] = worker.models()
+    def __init__(self, worker: Worker, blocks: gr.Blocks, stock: Stock):
+        self.worker, self.blocks, self.stock = worker, blocks, stock
         self.stage: Scripted = stage(self.story, self.send, self.invitation(self.spec()))
         self.model: Component = gr.State()
         self.tabs: Scripted = tab_bar(TABS)
@@ -50,13 +50,23 @@ class Page:
         """The tab bar and the painters: what a run is asked with besides the form's fields."""
         self.units: Component = gr.State()
         self.loras: Component = gr.State()
+        self.shelf: Component = gr.State()
         self.batch: Component = gr.State()
         self.examples = store.examples(worker.store)
 
+    @property
+    def models(self) -> list[ModelSpec]:
+        """The models there are now, in the order in which they are listed."""
+        return self.stock.models()
+
+    def choices(self) -> list[tuple[str, str]]:
+        """What the header offers."""
+        return [(f"{spec.title}  ·  {spec.summary}", spec.key) for spec in self.models]
+
     def spec(self, key: Any = None) -> ModelSpec | None:
         """The model with that key, else the first there is."""
-        first = self.models[0] if self.models else None
-        return next((spec for spec in self.models if spec.key == key), first)
+        there = self.models
+        return next((spec for spec in there if spec.key == key), there[0] if there else None)
 
     def invitation(self, spec: ModelSpec | None) -> dict[str, Any]:
         """What the stage shows for a model while there is no picture: prompts that it is known to paint."""
@@ -134,10 +144,10 @@ class Page:
             self.worker.stop(job_id, keep=bool(getattr(event, "keep", False)))
 
 
-def build(worker: Worker) -> gr.Blocks:
-    """The whole page over a worker."""
+def build(worker: Worker, stock: Stock) -> gr.Blocks:
+    """The whole page over a worker and its stock of models."""
     with gr.Blocks(title="Darkroom", analytics_enabled=False, fill_width=True) as blocks:
-        page = Page(worker, blocks)
+        page = Page(worker, blocks, stock)
         shown = _header(page)
         with gr.Row(elem_id="bench"):
             with gr.Column(elem_id="ask", scale=0):
@@ -164,7 +174,7 @@ def _header(page: Page) -> Scripted:
         gr.HTML("<h1>Darkroom</h1>", elem_id="name", apply_default_css=False, js_on_load=None)
         first = page.spec()
         page.model = Choice(
-            choices=[(f"{spec.title}  ·  {spec.summary}", spec.key) for spec in page.models],
+            choices=page.choices(),
             value=first.key if first else None,
             label="Model",
             elem_id="model",

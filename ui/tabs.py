@@ -40,6 +40,7 @@ TABS = (
     Tab("image", "Image", ("strength", "resize_mode"), "sketch"),
     Tab("inpaint", "Inpaint", ("strength", "resize_mode", *_MASK), "mask"),
     Tab("control", "Control"),
+    Tab("models", "Models"),
 )
 
 PAINTERS = tuple(tab.painter for tab in TABS if tab.painter)

@@ -34,6 +34,11 @@ def serving(app: Any) -> Iterator[str]:
             await super().startup(sockets)
             up.set()
 
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            if (news := getattr(app.state, "news", None)) is not None:
+                news.close()
+            await super().shutdown(sockets)
+
     server = Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
     thread.start()
