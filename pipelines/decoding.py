@@ -28,7 +28,7 @@ SMALL_TILE = 256
 Tell = Callable[[str], None]
 
 
-class LatentsKept(RuntimeError):
+class LatentsKept(Exception):
     """A picture could not be decoded for want of memory; `path` holds its latents. `str()` is a sentence."""
 
     def __init__(self, path: Path):

@@ -30,6 +30,9 @@ ORDER: tuple[OffloadMode, ...] = ("resident", "components", "groups", "sequentia
 HEADROOM = 0.05
 """Share of the device that is left alone: allocators split memory into pieces that do not all fit."""
 
+REFINER = "refiner_"
+"""What the names of a refiner's own components begin with, beside the model's."""
+
 TILED_FROM = 1536 * 1536
 """Pixels above which the VAE always works in tiles: untiled its numbers alone would take gigabytes."""
 
@@ -87,7 +90,11 @@ def needed(sizes: Mapping[str, int], mode: OffloadMode, tiled: bool, work: worki
     decoding = work.decode_tiled if tiled else work.decode
     painting = sum(size for name, size in sizes.items() if _phase(name) == "denoiser")
     vae = sizes.get("vae", 0)
-    alone = [size for name, size in sizes.items() if _phase(name) not in ("denoiser", "vae")]
+    alone = [
+        size + (work.denoise if name.startswith(REFINER) else 0)
+        for name, size in sizes.items()
+        if _phase(name) not in ("denoiser", "vae")
+    ]
     if mode == "resident":
         return sum(sizes.values()) + max(work.denoise, decoding)
     if mode == "components":
@@ -190,27 +197,36 @@ def surviving(
 
 
 def apply(
-    pipe: Any, offload: Offload, plan: DevicePlan, others: Sequence[nn.Module] = ()
+    pipe: Any,
+    offload: Offload,
+    plan: DevicePlan,
+    others: Sequence[nn.Module] = (),
+    refiner: Any = None,
 ) -> AbstractContextManager[None]:
-    """Puts the hooks of `offload` on the components of `pipe` and on `others` (ControlNets, adapters), which
-    views share by reference, and leaves them afterwards exactly as they were: no hook, every tensor the
-    same object in the same place, tiling off.
+    """Puts the hooks of `offload` on the components of `pipe`, on `others` (ControlNets, adapters) and what
+    else the pipeline `refiner` has. Leaves them afterwards exactly as they were: no hook, every tensor the
+    same object in the same place, tiling off. Views share them all by reference.
 
     Enter it after LoRAs are on the components, and once for all pictures of a run.
     """
-    return _applied(pipe, offload, plan, others)
+    return _applied(pipe, offload, plan, others, refiner)
 
 
 @contextmanager
-def _applied(pipe: Any, offload: Offload, plan: DevicePlan, others: Sequence[nn.Module]) -> Iterator[None]:
+def _applied(
+    pipe: Any, offload: Offload, plan: DevicePlan, others: Sequence[nn.Module], refiner: Any
+) -> Iterator[None]:
     import torch
 
     from pipelines.decoding import tiled
 
     named = {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
-    for index, network in enumerate(others):
-        if all(network is not part for part in named.values()):
-            named[f"controlnet_{index}"] = network
+    more = {f"controlnet_{index}": network for index, network in enumerate(others)}
+    if refiner is not None:
+        more |= {f"{REFINER}{name}": part for name, part in refiner.components.items()}
+    for name, part in more.items():
+        if isinstance(part, torch.nn.Module) and all(part is not other for other in named.values()):
+            named[name] = part
     with ExitStack() as undo:
         if offload.tiled and "vae" in named:
             undo.enter_context(tiled(named["vae"]))
@@ -316,7 +332,7 @@ def _groups(named: Mapping[str, Any], device: str, kept: _Kept) -> None:
 
     streams = device.split(":")[0] == "cuda"
     for name, module in named.items():
-        blocks = _phase(name) == "denoiser" and hasattr(module, "config")
+        blocks = _phase(name.removeprefix(REFINER)) == "denoiser" and hasattr(module, "config")
         apply_group_offloading(
             module,
             onload_device=device,
