@@ -93,6 +93,12 @@ class ComponentCache:
             self._changed.notify_all()
         return value
 
+    def check(self, size: int, title: str = "") -> None:
+        """Raises `DoesNotFit` where `size` bytes would not fit even if all that is not in use went."""
+        with self._changed:
+            held = sum(entry.size for entry in self._entries.values() if entry.pins)
+            self._refuse_above(self.budgets().ram, held, size, title)
+
     @contextmanager
     def reserved(self, size: int, title: str = "") -> Iterator[None]:
         """Keeps `size` bytes free for what is read inside. Raises `DoesNotFit`."""
@@ -191,15 +197,18 @@ class ComponentCache:
                 break
             going.append(key)
             left -= self._entries[key].size
-        if left + size > budget:  # nothing goes for what would not fit even then
-            raise DoesNotFit(
-                f"{title or 'It'} needs {amount(size)} of memory, and {amount(max(0, budget - left))} can be "
-                "made free. Choose a smaller model or a smaller number format, or close other programs."
-            )
+        self._refuse_above(budget, left, size, title)  # nothing goes for what would not fit even then
         for key in going:
             self._drop(key)
         if going:
             self._freed()
+
+    def _refuse_above(self, budget: int, held: int, size: int, title: str) -> None:
+        if held + size > budget:
+            raise DoesNotFit(
+                f"{title or 'It'} needs {amount(size)} of memory, and {amount(max(0, budget - held))} can be "
+                "made free. Choose a smaller model or a smaller number format, or close other programs."
+            )
 
     def _drop(self, key: str) -> bool:
         entry = self._entries.get(key)

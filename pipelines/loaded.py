@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines import control_networks, loading, memory, parts, spare_parts
+from pipelines import control_networks, loading, memory, parts, quantising, spare_parts
 from pipelines.components import Budgets, ComponentCache, DoesNotFit, Resident
 from pipelines.events import Loading
 from pipelines.families import FAMILIES
@@ -129,6 +129,29 @@ class LoadedModels:
                 self._models[place] = model
         return model
 
+    def peek(
+        self, spec: ModelSpec, vae: str = "", text_encoder: str = "", quantisation: Quantisation = "none"
+    ) -> LoadedModel | None:
+        """The model if it is in memory; nothing is loaded, and it counts no more as used than before."""
+        try:
+            blueprint, _ = self._blueprint(spec, vae, text_encoder)
+            place = self._place(spec, blueprint, quantisation)
+        except (*loading.PROBLEMS, InvalidRequest):
+            return None
+        with self._lock:
+            return self._models.get(place)
+
+    def bytes_of(self, spec: ModelSpec, vae: str = "", text_encoder: str = "") -> dict[str, int]:
+        """Component -> bytes of its weights as they would run, from headers alone; empty where they cannot be
+        read, which loading then says."""
+        try:
+            blueprint, _ = self._blueprint(spec, vae, text_encoder)
+            weighed = {name: part for name, part in blueprint.parts.items() if part and part.files}
+            found = {name: self.loader.bytes_of(part) for name, part in weighed.items()}
+        except (*loading.PROBLEMS, InvalidRequest):
+            return {}
+        return {name: size for name, size in found.items() if size}
+
     def load_control(self, spec: ControlSpec, model: LoadedModel, emit: Emit = lambda event: None) -> Any:
         """The ControlNet or adapter of `spec` for that model, from memory if it is there."""
         return self.cache.get(
@@ -202,6 +225,7 @@ class LoadedModels:
         components: dict[str, Any] = {}
         keys: dict[str, str] = {}
         sizes: dict[str, int] = {}
+        self.cache.check(self._bytes_of(blueprint, quantisation), spec.title)
         with ExitStack() as held:
             for name, part in blueprint.parts.items():
                 components[name] = None
@@ -216,6 +240,17 @@ class LoadedModels:
             pipeline = assembled(blueprint, components)
             to_rgb = self._to_rgb(spec, pipeline, keys.get(FAMILIES[spec.family].decoder, ""))
             return LoadedModel(spec, pipeline, to_rgb, self._short_hash(spec), sizes, keys)
+
+    def _bytes_of(self, blueprint: Blueprint, quantisation: Quantisation) -> int:
+        """What all of it takes, from the files' headers."""
+        width = self.plan.torch_dtype.itemsize
+        sizes: dict[str, int] = {}
+        for part in blueprint.parts.values():
+            if part is not None:
+                size = self.loader.bytes_of(part)
+                key = part.stamp() if part.files else loading.small_key(part)
+                sizes[key] = quantising.size_after(part.name, size, width, quantisation)
+        return sum(sizes.values())
 
     def _load_ahead(self, spec: ModelSpec) -> None:
         try:
@@ -286,13 +321,14 @@ def control_key(spec: ControlSpec, model: LoadedModel) -> str:
     """The key in the cache of a ControlNet for that model."""
     pipe = model.pipeline
     denoiser = pipe.components.get("unet") or pipe.components.get("transformer")
-    files = _control_files(spec)
+    files = control_files(spec)
     seen = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     told = [spec.key, sorted(seen), type(denoiser).__name__, sorted(map(str, dict(denoiser.config).items()))]
     return f"control-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:24]}"
 
 
-def _control_files(spec: ControlSpec) -> list[Path]:
+def control_files(spec: ControlSpec) -> list[Path]:
+    """Its weight files; none where it is not fetched yet."""
     if spec.path is None:
         return []
     return [spec.path] if spec.path.is_file() else sorted(spec.path.glob("*.safetensors"))
@@ -301,7 +337,7 @@ def _control_files(spec: ControlSpec) -> list[Path]:
 def _control_bytes(spec: ControlSpec, width: int) -> int:
     """Of its weights as they run, from its headers; 0 where it is not fetched yet."""
     count = 0
-    for file in _control_files(spec):
+    for file in control_files(spec):
         for info in read_header(file).tensors.values():
             count += math.prod(info.shape) * width
     return count

@@ -66,7 +66,7 @@ class Loader:
         if not part.files:
             if "Tokenizer" not in part.class_name:
                 return "", small(part), 0
-            key = _content_of_small(part)
+            key = small_key(part)
             return key, self.cache.get(key, lambda: small(part), _TOKENIZER, what), 0
         dtype = self.plan.torch_dtype
         stamp = part.stamp(self.plan.dtype)
@@ -93,6 +93,8 @@ class Loader:
 
     def bytes_of(self, part: Part) -> int:
         """Bytes of a component's weights as they run here, from its headers alone."""
+        if not part.files:
+            return _TOKENIZER if "Tokenizer" in part.class_name else 0
         width = self.plan.torch_dtype.itemsize
         total = 0
         for file in part.files:
@@ -284,10 +286,11 @@ def small(part: Part) -> Any:
     return class_of(part).from_pretrained(part.folder, local_files_only=True)
 
 
-def _content_of_small(part: Part) -> str:
-    assert part.folder is not None
+def small_key(part: Part) -> str:
+    """Of a tokenizer by its content, so that models with the same one share it."""
     hashed = hashlib.sha256(f"{part.class_name} {json.dumps(part.config, sort_keys=True)}".encode())
-    for file in sorted(one for one in part.folder.iterdir() if one.is_file()):
+    files = part.folder.iterdir() if part.folder else ()
+    for file in sorted(one for one in files if one.is_file()):
         hashed.update(f"{file.name} {file.stat().st_size} ".encode() + file.read_bytes())
     return hashed.hexdigest()[:32]
 

@@ -23,8 +23,8 @@ Convert = Callable[[Mapping[str, "Tensor"], Any], dict[str, "Tensor"]]
 """(tensors as the file names them, an empty module) -> tensors as the module names them."""
 
 _WEIGHTS = re.compile(
-    r"^(?P<stem>diffusion_pytorch_model|pytorch_model|model)(?P<variant>\.[\w-]+?)??"
-    r"(?P<shard>-(?P<number>\d{5})-of-(?P<count>\d{5}))?(?P<late>\.[\w-]+?)??\.(?P<kind>safetensors|bin)$"
+    r"^(?P<stem>diffusion_pytorch_model|pytorch_model|model)(?P<variant>\.\w+)?"
+    r"(?P<shard>-(?P<number>\d{5})-of-(?P<count>\d{5}))?(?P<late>\.\w+)?\.(?P<kind>safetensors|bin)$"
 )
 """Names of weights in a component's folder: stem, variant ("fp16", before or after the shard's number),
 shard."""
