@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from pipelines.decoding import LatentsKept
 from pipelines.events import Cancelled, EngineState, Event, Failed, Picture, PictureDone
+from pipelines.memory import is_out_of_memory
 from pipelines.models import STARTER, ModelLibrary
 from pipelines.places import hub_cache_folder
 from pipelines.records import FileRecords
@@ -110,6 +112,7 @@ class LocalEngine:
         if any(spec.key == STARTER for spec in library.list()):
             tell(EngineState(False, "The engine is loading the first model.", plan.badge, plan.sentence))
             manager.load(STARTER)
+        manager.placing.measure()
         tell(EngineState(True, "The engine is ready.", plan.badge, plan.sentence))
         return manager
 
@@ -170,22 +173,12 @@ def failure(error: Exception, request: GenerationRequest) -> Failed:
             "Choose a smaller size, or close other programs that use memory.",
             detail=detail,
         )
+    if isinstance(error, LatentsKept):
+        return Failed(str(error), detail=detail)
     if isinstance(error, OSError) and error.filename:
         return Failed(f"{error.filename} could not be read or written: {error.strerror}.", detail=detail)
     return Failed(
         f"The run stopped because of an error in the program ({type(error).__name__}: {error}). "
         "Your settings are kept; other settings may work, and the log of the program says more.",
         detail=detail,
-    )
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that RAM or GPU memory ran out; torch tells it in three ways."""
-    import torch
-
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    told = str(error).lower()
-    return isinstance(error, RuntimeError) and (
-        "not enough memory" in told or "can't allocate memory" in told
     )

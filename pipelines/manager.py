@@ -11,21 +11,24 @@ import inspect
 import io
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines import checks, control, embeddings, families, prompts, repaint, schedulers
-from pipelines.adapters import ActiveAdapters, Adapters
+from pipelines import checks, control, decoding, embeddings, families, offload, prompts, repaint, schedulers
+from pipelines.adapters import ActiveAdapters, Adapters, hashes
 from pipelines.control import ControlLibrary, ControlSpec
 from pipelines.control_modes import control_modes
 from pipelines.detectors import Detectors
 from pipelines.events import Finished, Picture, PictureDone
-from pipelines.loaded import LoadedModel, LoadedModels, ResidentStatus, control_key
+from pipelines.loaded import LoadedModel, LoadedModels, ResidentStatus, control_files, control_key
 from pipelines.metadata import UnreadablePicture
+from pipelines.offload import Offload
 from pipelines.pictures import PictureStore
+from pipelines.placing import Placing, both
 from pipelines.prompt_memory import PromptMemory
+from pipelines.refining import Refined
 from pipelines.request import InvalidRequest
 from pipelines.resizing import resized
 from pipelines.run import Control, Emit, GenerationCancelled, PictureRun, Shown
@@ -34,8 +37,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from pipelines.devices import DevicePlan
+    from pipelines.embeddings import Vocabulary
+    from pipelines.forecast import Forecast, Stopwatch
     from pipelines.models import ModelLibrary
     from pipelines.outputs import Outputs
+    from pipelines.prompts import Encoded
     from pipelines.pictures import Original
     from pipelines.request import ControlUnit, GenerationRequest, Quantisation
 
@@ -48,6 +54,7 @@ class PipelineManager:
         self.controls = ControlLibrary(library.folders, library.assets, library)
         self.detectors = Detectors(library.folders, plan)
         self.models = LoadedModels(library, plan, store.root.parent)
+        self.placing = Placing(plan, self.models, store.root.parent)
         self.adapters = Adapters(library)
         self.prompt_memory = PromptMemory()
         self._tokenizers: dict[Path, Any] = {}
@@ -77,6 +84,16 @@ class PipelineManager:
         """What is in memory."""
         return self.models.status()
 
+    def forecast(self, request: GenerationRequest) -> Forecast:
+        """What a request will need, in memory and time; safe beside a running job. Raises `InvalidRequest`
+        for a model or a control unit that is not there."""
+        spec = self.library.find(request.model)
+        return self.placing.forecast(
+            families.settled(request, spec),
+            spec,
+            [control_files(self.controls.find(unit.model)) for unit in request.controls],
+        )
+
     def load_control(self, spec: ControlSpec, model: LoadedModel, emit: Emit = lambda event: None) -> Any:
         """The ControlNet or adapter of `spec`, from memory if it is there."""
         return self.models.load_control(spec, model, emit)
@@ -102,60 +119,97 @@ class PipelineManager:
         """
         spec = self.library.find(request.model)
         checks.check(request, spec, self.controls)
+        self.placing.check(request)
         request = families.settled(request, spec)
         shown = self.shown(request)
         with ExitStack() as held:
-            model = self.load(request.model, emit, request.vae, request.text_encoder, request.quantisation)
+            model = self.placing.loading(
+                lambda: self.load(
+                    request.model, emit, request.vae, request.text_encoder, request.quantisation
+                )
+            )
             held.enter_context(self.models.pinned(model.keys.values()))
             specs = [self.controls.find(unit.model) for unit in request.controls]
             networks = [self.load_control(one, model, emit) for one in specs]
             keys = [*model.keys.values(), *(control_key(one, model) for one in specs)]
-            held.enter_context(self.models.settled(keys))
-            active = held.enter_context(self.adapters.active(model, request, emit))
-            return self._paint(request, shown, model, specs, networks, active, emit, steering)
+            refiner = None
+            if request.refiner:
+                refiner = self.load(request.refiner, emit, request.vae, "", request.quantisation)
+                held.enter_context(self.models.pinned(refiner.keys.values()))
+                keys += refiner.keys.values()
+            pictures: list[Picture] = []
+
+            def paint(way: Offload, placed: ExitStack, watch: Stopwatch, notes: list[str]) -> Finished:
+                # LoRAs before the hooks of offload, which move what there is when they are put on.
+                active = placed.enter_context(self.adapters.active(model, request, emit))
+                second = None if refiner is None else refiner.pipeline
+                placed.enter_context(offload.apply(model.pipeline, way, self.plan, networks, second))
+                return self._paint(
+                    request,
+                    shown,
+                    model,
+                    refiner,
+                    specs,
+                    networks,
+                    active,
+                    emit,
+                    steering,
+                    pictures,
+                    watch,
+                    notes,
+                )
+
+            return self.placing.run(request, model, keys, networks, paint, refiner)
 
     def _paint(
         self,
         request: GenerationRequest,
         shown: Shown,
         model: LoadedModel,
+        refiner: LoadedModel | None,
         specs: Sequence[ControlSpec],
         networks: Sequence[Any],
         active: ActiveAdapters,
         emit: Emit,
         steering: Control,
+        pictures: list[Picture],
+        watch: Stopwatch,
+        told: list[str],
     ) -> Finished:
-        """The pictures of a request on what was loaded for it."""
+        """The pictures of a request on what was loaded for it.
+
+        pictures: takes them, and holds those that were finished before memory ran out. watch: times the
+        parts. told: takes sentences about falling back.
+        """
         began = time.perf_counter()
+        emit = both(watch, emit)
         if steering.cancelled:
             raise GenerationCancelled
-        vocabulary = embeddings.vocabulary_of(model.pipeline, self.library)
-        encoded = prompts.encode(
-            model.pipeline,
-            active.prompt,
-            active.negative_prompt or None,
-            guidance=request.guidance_scale > 1,
-            clip_skip=request.clip_skip,
-            vocabulary=vocabulary,
-            memory=self.prompt_memory,
-            state=active.text_state,
-        )
-        told_of = {**active.extras, **embeddings.hashes(vocabulary.used)}
-        pictures: list[Picture] = []
+        encoded, vocabulary = self._encoded(model.pipeline, active, request)
+        watch.encoded()
+        told_of = {**active.extras, **embeddings.hashes(vocabulary.used), **hashes(request, self.library)}
         notes = [*active.notes, *encoded.notes]
-        with control_modes(request.controls, networks, request.guidance_scale > 1):
-            for index in range(request.pictures):
+        with (
+            control_modes(request.controls, networks, request.guidance_scale > 1),
+            self._refined(request, refiner, emit) as refined,
+        ):
+            for index in range(len(pictures), request.pictures):
                 pipe = self.pipeline_for(request, model, request.seed_of(index), networks)
                 self.prompt_memory.attach(pipe, active.text_state)
                 run = PictureRun(pipe, request, model.spec, shown, index, model.to_rgb, began, emit, steering)
                 run.at_step = active.at_step
-                painted: Any = run.paint(
-                    encoded.kwargs, control.control_kwargs(pipe, request.controls, shown.maps, specs)
-                )
+                if refined is not None:
+                    refined.onto(pipe, request)
+                    run.at_step = refined.beside(active.at_step)
+                about = request.model_dump(exclude_defaults=True)
+                with decoding.guarded(pipe, self.plan, told.append, self.placing.latents, about):
+                    painted: Any = run.paint(
+                        encoded.kwargs, control.control_kwargs(pipe, request.controls, shown.maps, specs)
+                    )
                 if shown.canvas is not None:
                     painted = shown.canvas.with_painted(painted)
-                    told = _untouched(shown.canvas, painted)
-                    notes += [told] if told not in notes else []
+                    untouched = _untouched(shown.canvas, painted)
+                    notes += [untouched] if untouched not in notes else []
                 stopped = {"Stopped at step": run.steps} if steering.kept else {}
                 picture = self.outputs.keep(
                     painted,
@@ -170,6 +224,36 @@ class PipelineManager:
                 if steering.kept:
                     break
         return Finished(tuple(pictures), time.perf_counter() - began, steering.kept, tuple(notes))
+
+    def _encoded(
+        self, pipe: Any, active: ActiveAdapters, request: GenerationRequest
+    ) -> tuple[Encoded, Vocabulary]:
+        """What a pipeline is called with for the request's prompts, and the embeddings that they name."""
+        vocabulary = embeddings.vocabulary_of(pipe, self.library)
+        encoded = prompts.encode(
+            pipe,
+            active.prompt,
+            active.negative_prompt or None,
+            guidance=request.guidance_scale > 1,
+            clip_skip=request.clip_skip,
+            vocabulary=vocabulary,
+            memory=self.prompt_memory,
+            state=active.text_state,
+        )
+        return encoded, vocabulary
+
+    @contextmanager
+    def _refined(
+        self, request: GenerationRequest, refiner: LoadedModel | None, emit: Emit
+    ) -> Iterator[Refined | None]:
+        """The refiner with its words and its adapters. Comes after the model has read its own: the two may
+        share a text encoder."""
+        if refiner is None:
+            yield None
+            return
+        with self.adapters.active(refiner, request, emit, fitting=True) as active:
+            encoded, _ = self._encoded(refiner.pipeline, active, request)
+            yield Refined(refiner.pipeline, encoded.kwargs, active.at_step)
 
     def shown(self, request: GenerationRequest) -> Shown:
         """The pictures of a request, read and brought to its size. Raises `InvalidRequest` with a sentence
