@@ -57,7 +57,7 @@ class Status {
   }
 
   showLoras(loras) {
-    const words = loras.map(({ title, weight }) => `${title} ${weight}`);
+    const words = loras.map(({ title, weight }) => (weight === 1 ? title : `${title} ${weight}`));
     this.loras.hidden = !loras.length;
     say(this.loras, words.length > 1 ? `${words[0]} and ${words.length - 1} more` : (words[0] ?? ''));
     this.loras.title = `LoRAs: ${words.join(', ')}`;
