@@ -119,6 +119,8 @@ class Slots:
         component = self.component
         self.changed()
         for layer in self.layers():
+            if name in layer.active_adapters:  # else peft would make another one active
+                layer.set_adapter([], inference_mode=True)
             layer.delete_adapter(name)
         configs = getattr(component, "peft_config", None)
         if configs is not None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pipelines import adapter_tags
+from pipelines import adapter_tags, refining
 from pipelines.adapter_tags import Tag, read_tags, tag_name
 from pipelines.addons import AddonSpec, misfit
 from pipelines.events import Loading
@@ -70,10 +70,20 @@ def _find(library: ModelLibrary, name: str, field: str) -> AddonSpec:
 
 
 def check(request: GenerationRequest, model: ModelSpec, library: ModelLibrary) -> None:
-    """Raises `InvalidRequest` for LoRAs that there are none of or that do not fit the model."""
+    """Raises `InvalidRequest` for LoRAs and refiners that there are none of or that do not fit the model, and
+    for more clip skip than its text encoder has layers."""
     for one in wanted(request, library):
         if (why := misfit(one.addon, model)) is not None:
             raise InvalidRequest({one.field: f"{why} Remove it, or choose a model that it fits."})
+    layers = int(model.config("text_encoder").get("num_hidden_layers") or 12)
+    if request.clip_skip > layers:
+        raise InvalidRequest(
+            {
+                "clip_skip": f"The text encoder of {model.title} has {layers} layers: choose a clip skip of "
+                f"at most {layers}."
+            }
+        )
+    refining.check(request, model, library)
 
 
 def known(fields: Mapping[str, Any], library: ModelLibrary) -> tuple[dict[str, Any], list[str]]:

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,6 +142,8 @@ class Vocabulary:
         except (UnreadableFile, OSError) as problem:
             raise InvalidRequest({"prompt": f"{problem} Leave {spec.name!r} out of the prompt."}) from problem
         if embedding is not None and self.widths is not None:
+            # SDXL's refiner has the second of the two text encoders alone.
+            embedding = replace(embedding, sides=embedding.sides[-len(self.widths) :])
             widths = [side.shape[1] for side in embedding.sides]
             if widths != list(self.widths):
                 wide = " and ".join(map(str, widths))
