@@ -205,13 +205,7 @@ class ModelLibrary:
                 modified=found.changed / 1e9,
             )
             return
-        sentence = identity.note or (
-            f"{shown(found.path)} is a lone {identity.family} denoiser in diffusers' layout: put the whole "
-            "model's folder here."
-            if found.what == "component"
-            else f"{shown(found.path)} is a {identity.family} {identity.variant} model, which Darkroom does "
-            "not run from a single file."
-        )
+        sentence = identity.note or _unread(found, identity)
         listing.unusable.append(Unusable(key, found.path, sentence, identity.family, identity.bytes))
 
     def _addon(self, found: Found, key: str, identity: Identity) -> AddonSpec:
@@ -279,6 +273,22 @@ class ModelLibrary:
             holds = frozenset({"text_encoder"})
             return Identity("text encoder", text_width=width, bytes=size, format="diffusers", holds=holds)
         return None
+
+
+def _unread(found: Found, identity: Identity) -> str:
+    """Why a model that was recognised is not among those to choose from."""
+    if found.what == "component":
+        return (
+            f"{shown(found.path)} is a model's denoiser alone, in diffusers' layout: put the whole model's "
+            "folder here."
+        )
+    if found.path.suffix.lower() == ".gguf":
+        return f"{shown(found.path)} is a GGUF file, which is not read yet: take a .safetensors file."
+    kind = " ".join(filter(None, (identity.family, identity.variant)))
+    return (
+        f"{shown(found.path)} is a {kind} model in a single file, of which Darkroom reads those of SD, SDXL, "
+        "SD3 and Flux. Put the model's diffusers folder here, or fetch it by its name on the hub."
+    )
 
 
 def _free(found: Found, taken: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import hashes
-from pipelines.families import FAMILIES, PIPELINES, pipeline_of
+from pipelines.families import FAMILIES, PIPELINES, FamilyRow, pipeline_of
 from pipelines.headers import amount, read_json
 from pipelines.identify import Identity, needed
 from pipelines.places import Source
@@ -88,7 +88,7 @@ class ModelSpec:
         return read_json(self.path / component / name)
 
     def _file_config(self, component: str) -> dict[str, Any]:
-        """What `single_file` makes of the header; remembered, since it is asked for at every request."""
+        """What `single_file` makes of the header, remembered; empty where layers are missing."""
         from pipelines import single_file
 
         assert self.identity is not None
@@ -96,7 +96,10 @@ class ModelSpec:
         state = (self.path, told.st_size, told.st_mtime_ns, f"config of {component}")
         known = self.records.get(*state) if self.records else None
         if known is None:
-            known = single_file.config_of(self.path, self.identity, component)
+            try:
+                known = single_file.config_of(self.path, self.identity, component)
+            except (LookupError, TypeError, ZeroDivisionError):
+                known = {}  # layers are missing or of odd shapes: loading it says which
             if self.records:
                 self.records.put(*state, known)
         return dict(known)
@@ -150,7 +153,7 @@ def describe(folder: Path, key: str, records: FileRecords | None = None) -> Mode
     told = read_json(folder / "examples.json")
     size = sum(file.stat().st_size for part in _components(folder) for file in component_weights(part))
     denoiser = read_json(folder / FAMILIES[row.family].denoiser / "config.json")
-    pixels = _native_size(folder, denoiser)
+    pixels = _native_size(folder, denoiser, FAMILIES[row.family])
     variant = row.variant
     if "UNet" in str(denoiser.get("_class_name", "")) and row.family in ("SD", "SDXL"):
         variant = {9: "inpaint", 8: "edit", 5: "depth"}.get(denoiser.get("in_channels", 4), variant)
@@ -196,9 +199,12 @@ def incomplete(folder: Path) -> str:
 def describe_file(
     path: Path, key: str, identity: Identity, records: FileRecords | None = None
 ) -> ModelSpec | None:
-    """The model in a single file of that identity; None when there is no pipeline for its family."""
+    """The model in a single file of that identity; None when files of its family or format are not read."""
+    from pipelines import single_file
+
     pipeline = pipeline_of(identity.family, "" if identity.variant == "refiner" else identity.variant)
-    if identity.sort not in ("checkpoint", "diffusion model") or not pipeline:
+    readable = bool(single_file.architecture(identity, {})) and path.suffix.lower() != ".gguf"
+    if identity.sort not in ("checkpoint", "diffusion model") or not pipeline or not readable:
         return None
     row, family = PIPELINES[pipeline], FAMILIES[identity.family]
     pixels = native_size(identity)
@@ -236,13 +242,14 @@ def _components(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _native_size(folder: Path, denoiser: Mapping[str, Any]) -> int:
-    """Pixels a side that the model was trained on: latent size times the VAE's scale."""
-    blocks = read_json(folder / "vae/config.json").get("block_out_channels", [0, 0, 0, 0])
-    told = denoiser.get("sample_size") or 64
-    sample = told if isinstance(told, int) else 64
-    pixels = sample * 2 ** (len(blocks) - 1)
-    return min(2048, max(64, pixels // 8 * 8))
+def _native_size(folder: Path, denoiser: Mapping[str, Any], family: FamilyRow) -> int:
+    """Pixels a side that the model was trained on: latent size times the decoder's scale."""
+    sample = denoiser.get("sample_size")
+    if not isinstance(sample, int):
+        return family.native_size
+    decoder = read_json(folder / family.decoder / "config.json") if family.decoder else {}
+    blocks = decoder.get("block_out_channels") or decoder.get("encoder_block_out_channels") or [0]
+    return min(2048, max(64, sample * 2 ** (len(blocks) - 1) // 8 * 8))
 
 
 def _text_width(denoiser: Mapping[str, Any]) -> int | None:

@@ -27,7 +27,8 @@ class LibraryWatcher:
     """Calls `on_change` (from a thread of its own) after changes in `folders`, several at once told as one.
 
     A folder that is not there yet is waited for, and one that vanishes may come back. What `on_change` raises
-    is logged. problem: a sentence where the system does not let the folders be watched, else "".
+    is logged. watched: the folders that are watched just now. problem: a sentence where the
+    system does not let them be watched, else "".
     """
 
     def __init__(self, folders: Iterable[Path], on_change: Callable[[], None], debounce: int = 1600):
@@ -36,6 +37,7 @@ class LibraryWatcher:
         self.on_change = on_change
         self.debounce = debounce
         self.problem = ""
+        self.watched: set[Path] = set()
         self.ready = threading.Event()
         self._end = threading.Event()
         self._turn = _Turn(self._end)
@@ -58,24 +60,31 @@ class LibraryWatcher:
         self.ready.clear()
 
     def _run(self) -> None:
+        again = False
         while not self._end.is_set():
             there = [folder for folder in self.folders if folder.is_dir()]
             missing = [folder for folder in self.folders if folder not in there]
             self._turn = turn = _Turn(self._end)
             waiting = threading.Thread(target=self._wait_for, args=(missing, turn), daemon=True)
             waiting.start()
-            self._watch(there, turn)
+            self._watch(there, turn, again)
+            again = True
             turn.over.set()
             waiting.join()
             self.ready.clear()
+            self.watched = set()
 
-    def _watch(self, folders: list[Path], turn: _Turn) -> None:
-        """Tells of changes in folders that are there, until one of them is gone."""
+    def _watch(self, folders: list[Path], turn: _Turn, again: bool) -> None:
+        """Tells of changes in folders that are there, until one of them is gone. again: one has come or gone,
+        which is told when the watching has begun, so that nothing falls between."""
         from watchfiles._rust_notify import RustNotify
 
         try:
             with RustNotify([str(folder) for folder in folders], False, False, 0, True, True) as notices:
+                self.watched = set(folders)
                 self.ready.set()
+                if again:
+                    self._tell()
                 while isinstance(found := notices.watch(self.debounce, _STEP, 0, turn), set):
                     if any(_matters(Path(path), folders) for _, path in found):
                         self._tell()
@@ -92,13 +101,11 @@ class LibraryWatcher:
         watched, and not what is in those: they may be a whole home."""
         from watchfiles._rust_notify import RustNotify
 
-        while missing and not turn.is_set():
-            above = {next(place for place in folder.parents if place.is_dir()) for folder in missing}
+        while (above := _above(missing)) and not turn.is_set():
             try:
                 with RustNotify([str(place) for place in above], False, False, 0, False, True) as notices:
                     while not any(folder.is_dir() for folder in missing):
-                        nearest = {next(one for one in folder.parents if one.is_dir()) for folder in missing}
-                        if nearest != above:
+                        if _above(missing) != above:
                             break
                         if not isinstance(notices.watch(self.debounce, _STEP, 0, turn), set):
                             return
@@ -106,7 +113,6 @@ class LibraryWatcher:
                 _log.warning("It cannot be noticed when a models folder appears: %s", problem)
                 return
             if any(folder.is_dir() for folder in missing):
-                self._tell()
                 turn.over.set()
 
     def _tell(self) -> None:
@@ -134,6 +140,12 @@ class _Turn:
 
     def wait(self) -> None:
         self.over.wait()
+
+
+def _above(missing: Iterable[Path]) -> set[Path]:
+    """The nearest folder above each that is there."""
+    found = (next((place for place in folder.parents if place.is_dir()), None) for folder in missing)
+    return {place for place in found if place is not None}
 
 
 def _matters(path: Path, folders: Iterable[Path]) -> bool:
