@@ -83,10 +83,22 @@ def config_from(header: Header, identity: Identity, component: str) -> dict[str,
         sizes = {"sd3": sd3_sizes, "flux": flux_sizes}[name]
         return base | sizes(stripped(shapes, DENOISER))
     if component == "vae":
-        return base | vae_sizes(stripped(shapes, VAE[:2]))
+        own = vae_sizes(stripped(shapes, VAE[:2]))
+        return base | (own or {"latent_channels": _painted(name, stripped(shapes, DENOISER), base)})
     if T5_NAMES.get(name) == component:
         return base | t5_sizes(_below(shapes, T5_PLACE))
     return base | clip_sizes(_below(shapes, CLIP_PLACES[name][component]), drops_last=name == "sd2")
+
+
+def _painted(name: str, shapes: Shapes, base: Mapping[str, Any]) -> int:
+    """Channels of the latents that a denoiser without a VAE tells."""
+    if name == "flux" and "img_in.weight" in shapes:
+        return int(shapes["final_layer.linear.weight"][0] // 4)  # packed two by two
+    if name == "sd3" and "x_embedder.proj.weight" in shapes:
+        return shapes["x_embedder.proj.weight"][1]
+    if "out.2.weight" in shapes:
+        return shapes["out.2.weight"][0]
+    return int(base["latent_channels"])
 
 
 def _trained_at(name: str, identity: Identity) -> dict[str, Any]:

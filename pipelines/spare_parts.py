@@ -165,7 +165,8 @@ def _base(spec: ModelSpec) -> Mapping[str, Mapping[str, Any]]:
     if not spec.is_file or spec.identity is None:
         return {}
     folder = single_file.CONFIGS / _architecture(spec)
-    return {place.parent.name: read_json(place) for place in folder.glob("*/config.json")}
+    names = [place.parent.name for place in folder.glob("*/config.json")]
+    return {name: spec.config(name) for name in names}
 
 
 def _lacking(parts: Mapping[str, Part | None], architecture: str) -> list[str]:
@@ -246,7 +247,7 @@ def _vae_part(
             f"{addon.title} makes latents of {theirs} channels, but {spec.title} paints in {mine}."
         )
     levels = [len(config.get("block_out_channels", ())) for config in (part.config, usual)]
-    if all(levels) and levels[0] != levels[1]:
+    if own and all(levels) and levels[0] != levels[1]:
         raise _wrong_vae(
             f"{addon.title} makes pictures {2 ** (levels[0] - 1)} times as large as their latents, but "
             f"{spec.title} counts on {2 ** (levels[1] - 1)} times."
