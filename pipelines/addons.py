@@ -67,6 +67,7 @@ class AddonSpec:
     for. defaults: request fields that suit a run with it (an LCM LoRA's sampler, steps and guidance).
     alias: what its training called it, which old prompts may name. notes, beside: what lies beside the file
     says, and the names of those files (see sidecars). modified: seconds since 1970.
+    disk_bytes: of the file, or of a folder's config.json.
     """
 
     key: str
@@ -90,6 +91,7 @@ class AddonSpec:
     notes: str = ""
     beside: tuple[str, ...] = ()
     modified: float = 0.0
+    disk_bytes: int = 0
     records: FileRecords | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -125,7 +127,7 @@ def misfit(addon: AddonSpec, model: ModelSpec) -> str | None:
     if addon.sort == "vae":
         return _vae_misfit(addon, model)
     if addon.sort == "text encoder":
-        return None
+        return _encoder_misfit(addon, model)
     made = f"{addon.title} is made for"
     if addon.family and model.family and addon.family != model.family:
         return f"{made} {_named(addon.family, addon.text_width)}, but {model.title} is {_named_model(model)}."
@@ -173,6 +175,25 @@ def _vae_misfit(addon: AddonSpec, model: ModelSpec) -> str | None:
     if addon.family and addon.family != model.family and not kin:
         return f"{addon.title} is the VAE of {addon.family} models, but {model.title} is {model.family}."
     return None
+
+
+_ENCODERS: Mapping[str, tuple[str, ...]] = {
+    "SD 1": ("CLIP-L",),
+    "SD 2": ("CLIP-H",),
+    "SDXL": ("CLIP-L", "CLIP-G"),
+    "SD3": ("CLIP-L", "CLIP-G", "T5"),
+    "Flux": ("CLIP-L", "T5"),
+    "Chroma": ("T5",),
+    "PixArt": ("T5",),
+}
+"""Model -> the text encoders that it listens to; those that are not here are listed without a check."""
+
+
+def _encoder_misfit(addon: AddonSpec, model: ModelSpec) -> str | None:
+    wanted = _ENCODERS.get(_named_model(model))
+    if wanted is None or addon.variant in ("", "CLIP", *wanted):
+        return None
+    return f"{addon.title} is a {addon.variant}, but {model.title} listens to {' and '.join(wanted)}."
 
 
 def pick(there: Mapping[str, AddonSpec], sort: str, key: str) -> AddonSpec:

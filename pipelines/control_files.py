@@ -182,7 +182,7 @@ def _adapter_sizes(shapes: Mapping[str, tuple[int, ...]]) -> Sizes | None:
     if not widths or "conv_in.weight" not in shapes:
         return None
     # The pixels are unshuffled by 8 for SD and by 16 for SDXL, of one channel (sketches) or three.
-    family = "SDXL" if shapes["conv_in.weight"][1] in (256, 768) else "SD"
+    family = "SDXL" if shapes["conv_in.weight"][1:2] in ((256,), (768,)) else "SD"
     return Sizes(family, "adapter", None, widths)
 
 
@@ -194,7 +194,10 @@ def _numbered(shapes: Mapping[str, tuple[int, ...]], pattern: str) -> tuple[int,
 
 
 def _text(shapes: Mapping[str, tuple[int, ...]], layer: str) -> int | None:
-    return next((shape[1] for name, shape in shapes.items() if name.endswith(f"{layer}.weight")), None)
+    ending = f"{layer}.weight"
+    return next(
+        (shape[1] for name, shape in shapes.items() if len(shape) > 1 and name.endswith(ending)), None
+    )
 
 
 def _token_width(config: Mapping[str, Any], family: str) -> int:

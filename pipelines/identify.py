@@ -261,7 +261,7 @@ def prediction(told: denoisers.Told, variant: str, header: Header, name: str) ->
         return "v_prediction"
     if word in ("epsilon", "eps"):
         return "epsilon"
-    if "v_pred" in header.tensors:
+    if "v_pred" in header.tensors or re.search(r"v[-_ ]?pred", name.lower()):
         return "v_prediction"
     if told.family == "SD" and told.text_width == 1024 and not variant:
         # SD 2's files do not say. The 768 models tell v, the 512 ones, named "base", and SD-Turbo noise.

@@ -34,6 +34,9 @@ __all__ = ["ASSETS", "STARTER", "ModelLibrary", "ModelSpec", "Unusable", "descri
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 STARTER = "starter"
 
+_NONSENSE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
+"""What a stranger's file may raise where it is not what it says: the others are listed all the same."""
+
 
 @dataclass(frozen=True)
 class Unusable:
@@ -87,7 +90,10 @@ class ModelLibrary:
 
     def find(self, key: str) -> ModelSpec:
         """The model with that key; raises `InvalidRequest` naming those that there are."""
-        spec = self._unchanged(key) or self.look().models.get(key)
+        latest = self._latest
+        spec = latest.models.get(key) if latest else None
+        if spec is None or not _unchanged(spec):
+            spec = self.look().models.get(key)
         if spec is None:
             models = [one.key for one in self.list()]
             more = f" and {len(models) - 20} more" if len(models) > 20 else ""
@@ -102,6 +108,15 @@ class ModelLibrary:
 
     def addon(self, sort: str, key: str) -> AddonSpec:
         """The add-on called `key`, see addons.pick. Raises `InvalidRequest` naming near ones."""
+        latest = self._latest
+        if latest is not None:
+            try:
+                found = addons.pick(latest.addons.get(sort, {}), sort, key)
+            except InvalidRequest:
+                pass  # it may be new: the look below says
+            else:
+                if _unchanged(found):
+                    return found
         return addons.pick(self.look().addons.get(sort, {}), sort, key)
 
     def unusable(self) -> builtins.list[Unusable]:
@@ -114,17 +129,6 @@ class ModelLibrary:
         return [*roots, *([self.hub_cache] if self.hub_cache is not None else [])]
 
     # ------------------------------------------------------------------------------------- looking
-
-    def _unchanged(self, key: str) -> ModelSpec | None:
-        """The model of the latest look, where it still is as it was then."""
-        latest = self._latest
-        spec = latest.models.get(key) if latest else None
-        if spec is None or spec.identity is None:
-            return None
-        try:
-            return spec if spec.path.stat().st_size == spec.disk_bytes else None
-        except OSError:
-            return None
 
     def look(self) -> Listing:
         """All that there is, at one look at the disk."""
@@ -141,7 +145,9 @@ class ModelLibrary:
     def _everything(self) -> Iterator[Found]:
         if (self.assets / STARTER / "model_index.json").is_file():
             starter = self.assets / STARTER
-            yield Found("model", starter, str(starter.resolve()), STARTER, "", "embedded", 0, 0)
+            told = (starter / "model_index.json").stat()
+            state = (told.st_size, told.st_mtime_ns)
+            yield Found("model", starter, str(starter.resolve()), STARTER, "", "embedded", *state)
         for name in ("models", "loras", "controlnets"):
             yield from places.in_folder(self.assets / name, "embedded")
         for folder in self.folders:
@@ -178,11 +184,20 @@ class ModelLibrary:
 
     def _take_model(self, found: Found, listing: Listing) -> None:
         key = _free(found, listing.models)
-        lacking = incomplete(found.path)
-        spec = None if lacking else describe(found.path, key, self.records)
+        try:
+            lacking = incomplete(found.path)
+            spec = None if lacking else describe(found.path, key, self.records)
+        except (*_NONSENSE, OSError):
+            sentence = f"{shown(found.path)} has settings that make no sense: its files are damaged."
+            listing.unusable.append(Unusable(key, found.path, sentence))
+            return
         if spec is not None:
             listing.models[key] = replace(
-                spec, source=found.source, beside=found.beside, modified=found.changed / 1e9
+                spec,
+                source=found.source,
+                disk_bytes=found.size,
+                beside=found.beside,
+                modified=found.changed / 1e9,
             )
             return
         named = str(read_json(found.path / "model_index.json").get("_class_name", ""))[:60]
@@ -223,6 +238,7 @@ class ModelLibrary:
             notes=sidecar.notes,
             beside=found.beside,
             modified=found.changed / 1e9,
+            disk_bytes=found.size,
             format=identity.format,
             variant=identity.variant,
             width=identity.width,
@@ -275,6 +291,17 @@ class ModelLibrary:
         return None
 
 
+def _unchanged(spec: ModelSpec | AddonSpec) -> bool:
+    """Whether a file, or what describes a folder, is as it was at the latest look."""
+    marks = (spec.path / name for name in ("model_index.json", "config.json"))
+    try:
+        file = spec.path if spec.path.is_file() else next(mark for mark in marks if mark.is_file())
+        told = file.stat()
+    except (OSError, StopIteration):
+        return False
+    return (told.st_size, told.st_mtime_ns / 1e9) == (spec.disk_bytes, spec.modified)
+
+
 def _unread(found: Found, identity: Identity) -> str:
     """Why a model that was recognised is not among those to choose from."""
     if found.what == "component":
@@ -310,6 +337,8 @@ def _to_json(path: Path) -> dict[str, Any]:
         identity = identify(path)
     except UnreadableFile as problem:
         return {"problem": str(problem)}
+    except _NONSENSE:
+        return {"problem": f"{shown(path)} has tensors of shapes that make no sense: it is damaged."}
     if identity is None:
         return {"identity": None}
     return {"identity": {**asdict(identity), "holds": sorted(identity.holds)}}

@@ -13,8 +13,10 @@ from pipelines import hashes
 from pipelines.families import FAMILIES, PIPELINES, FamilyRow, pipeline_of
 from pipelines.headers import amount, read_json
 from pipelines.identify import Identity, needed
+from pipelines.identify_metadata import line
 from pipelines.places import Source
 from pipelines.records import FileRecords
+from pipelines.request import GenerationRequest
 from pipelines.schedulers import Kind
 
 
@@ -30,8 +32,8 @@ class ModelSpec:
     prompts known to work with it. needs: components that a lone diffusion model lacks.
     prediction: what a single file's denoiser tells ("epsilon", "v_prediction", "flow"); "" for a folder,
     whose scheduler's config says so. dtype: of a single file's weights ("F16"). identity: what a single
-    file is, and disk_bytes its size. beside: names of the files beside it that belong to it (see sidecars).
-    modified: seconds since 1970.
+    file is. disk_bytes: of the file, or of a folder's model_index.json. beside: names of the files beside it
+    that belong to it (see sidecars). modified: seconds since 1970.
     """
 
     key: str
@@ -162,7 +164,7 @@ def describe(folder: Path, key: str, records: FileRecords | None = None) -> Mode
         variant = "refiner"
     return ModelSpec(
         key=key,
-        title=told.get("title") or key.rpartition("/")[2] or folder.name,
+        title=line(str(told.get("title") or "")) or key.rpartition("/")[2] or folder.name,
         summary=f"{row.family}, {amount(size)}",
         path=folder,
         family=row.family,
@@ -175,9 +177,9 @@ def describe(folder: Path, key: str, records: FileRecords | None = None) -> Mode
             **FAMILIES[row.family].defaults,
             "width": pixels,
             "height": pixels,
-            **told.get("defaults", {}),
+            **_settings(told.get("defaults")),
         },
-        examples=tuple(told.get("prompts", ())),
+        examples=_texts(told.get("prompts")),
         width=_token_width(denoiser),
         records=records,
     )
@@ -243,13 +245,29 @@ def _components(folder: Path) -> Iterator[Path]:
 
 
 def _native_size(folder: Path, denoiser: Mapping[str, Any], family: FamilyRow) -> int:
-    """Pixels a side that the model was trained on: latent size times the decoder's scale."""
-    sample = denoiser.get("sample_size")
-    if not isinstance(sample, int):
+    """Pixels a side that the model was trained on: latent size times the decoder's scale, or, where the
+    denoiser does not say, its family's."""
+    told = denoiser.get("sample_size")
+    sample = told[-1] if isinstance(told, list) and told else told
+    if not isinstance(sample, int) or not 1 <= sample <= 4096:
         return family.native_size
-    decoder = read_json(folder / family.decoder / "config.json") if family.decoder else {}
-    blocks = decoder.get("block_out_channels") or decoder.get("encoder_block_out_channels") or [0]
-    return min(2048, max(64, sample * 2 ** (len(blocks) - 1) // 8 * 8))
+    if not family.decoder:
+        return sample
+    config = read_json(folder / family.decoder / "config.json")
+    blocks = config.get("block_out_channels") or config.get("encoder_block_out_channels")
+    scale = 2 ** (len(blocks) - 1) if isinstance(blocks, list) and 1 <= len(blocks) <= 8 else 8
+    return min(2048, max(64, sample * scale // 8 * 8))
+
+
+def _settings(told: Any) -> dict[str, Any]:
+    """Of what a folder's examples.json suggests, the fields that a request has."""
+    known = GenerationRequest.model_fields.keys() - {"model", "prompt", "image", "mask_image", "controls"}
+    kept = told.items() if isinstance(told, dict) else ()
+    return {name: value for name, value in kept if name in known and isinstance(value, str | int | float)}
+
+
+def _texts(told: Any) -> tuple[str, ...]:
+    return tuple(text for text in told[:100] if isinstance(text, str)) if isinstance(told, list) else ()
 
 
 def _text_width(denoiser: Mapping[str, Any]) -> int | None:

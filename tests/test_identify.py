@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from pipelines import identify, identify_metadata
+from pipelines import denoisers, identify, identify_metadata
 from pipelines.headers import Header, TensorInfo
 from pipelines.identify import Identity, identify_header
 from tests.support import loras, tiny, weights
@@ -312,9 +314,9 @@ def test_what_strangers_write_into_metadata_does_no_harm(metadata: dict[str, str
 
 
 def test_metadata_of_our_own_tells_title_words_and_settings() -> None:
-    settings = {"scheduler": "LCM", "num_inference_steps": 4, "guidance_scale": 1.0, "prompt": "no"}
+    suited = {"scheduler": "LCM", "num_inference_steps": 4, "guidance_scale": 1.0, "prompt": "no"}
     found = told(
-        weights.lora(160), title="Four steps", trigger_words="ink, line", darkroom=json.dumps(settings)
+        weights.lora(160), title="Four steps", trigger_words="ink, line", darkroom=json.dumps(suited)
     )
     assert (found.title, found.trigger_words) == ("Four steps", ("ink", "line"))
     assert found.defaults == {"scheduler": "LCM", "num_inference_steps": 4, "guidance_scale": 1.0}
@@ -398,6 +400,32 @@ def test_upscalers_are_told_by_the_architectures_that_people_have() -> None:
     compact = {"body.0.weight": (64, 3, 3, 3), "body.1.weight": (64,), "body.2.weight": (64, 64, 3, 3)}
     for made in (old, new, compact, {f"params_ema.{name}": shape for name, shape in new.items()}):
         assert told(made).sort == "upscaler"
+
+
+MARKS = sorted(
+    {
+        *(name for row in denoisers._ROWS for names in row.marks for name in names),
+        *(name for row in denoisers._ROWS for name in (*row.text, *row.inputs)),
+        *(name for names in (*identify._VAE_MARKS, *identify._UPSCALERS) for name in names),
+        *ldm(label=1),
+        *weights.lora(),
+        *weights.lora(layout="lokr"),
+        *weights.lora(layout="loha"),
+        *("conv_in.weight", "up_blocks.0.resnets.0.conv1.weight", "time_embedding.linear_1.weight"),
+        *("controlnet_x_embedder.weight", "pos_embed_input.proj.weight", "zero_convs.0.0.weight"),
+        *("body.0.resnets.0.block2.weight", "clip_l", "clip_g", "emb_params", "enc.blk.0.attn_q.weight"),
+    }
+)
+
+
+SIDE = st.integers(0, 9)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(st.sampled_from(MARKS), st.tuples() | st.tuples(SIDE) | st.tuples(SIDE, SIDE)))
+def test_no_shapes_whatever_make_it_stumble(made: Shapes) -> None:
+    found = identify_header(header(made), "x")
+    assert found is None or found.sort in identify.SORTS
 
 
 def test_a_file_is_read_from_the_disk(tmp_path: Path) -> None:

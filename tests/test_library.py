@@ -274,6 +274,11 @@ def test_hostile_files_are_named_with_their_reason_and_harm_nothing(tmp_path: Pa
         stream.truncate(11 * 10**9)
     (folder / "bad-index").mkdir()
     (folder / "bad-index/model_index.json").write_text("[" * 100_000)
+    odd = {"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet2DConditionModel"]}
+    weights.save(folder / "odd/unet/diffusion_pytorch_model.safetensors", UNET)
+    (folder / "odd/model_index.json").write_text(json.dumps(odd))
+    (folder / "odd/unet/config.json").write_text('{"in_channels": [], "_class_name": "UNet"}')
+    weights.save(folder / "shapes.safetensors", dict.fromkeys(checkpoint(2048), ()))
     (folder / "other").mkdir()
     (folder / "other/model_index.json").write_text('{"_class_name": "TextToVideoSDPipeline"}')
     weights.save(folder / "wan.safetensors", {"head.modulation": (1, 2, 1536)})
@@ -285,6 +290,9 @@ def test_hostile_files_are_named_with_their_reason_and_harm_nothing(tmp_path: Pa
     assert keys(found, "lora") == ["good"] and found.list() == []
     reasons = {one.key: one.sentence for one in found.unusable()}
     assert "would run" in reasons["evil"] and "is empty" in reasons["empty"] and "web page" in reasons["page"]
+    assert "make no sense" in reasons["odd"] and reasons.keys() <= {
+        *("evil", "empty", "page", "huge", "odd", "other", "wan", "pixart", "shapes", "bad-index"),
+    }
     assert "10.0 GB" in reasons["huge"] and "does not run" in reasons["other"]
     assert "moving pictures" in reasons["wan"] and "SD, SDXL, SD3 and Flux" in reasons["pixart"]
     assert not (tmp_path / "mark").exists()
@@ -354,6 +362,25 @@ def test_two_thousand_files_are_listed_at_once(tmp_path: Path) -> None:
     assert time.process_time() - began < 1  # 0.1 measured
 
 
+def test_what_was_found_is_found_again_without_a_look_and_its_changes_are_seen(tmp_path: Path) -> None:
+    path = weights.save(tmp_path / "loras/ann.safetensors", weights.lora())
+    weights.save(tmp_path / "sd15.safetensors", checkpoint())
+    found = library(tmp_path)
+    assert found.addon("lora", "ann").text_width == 768
+    seen = found._latest
+    assert found.addon("lora", "ann") and found.find("sd15") and found._latest is seen
+    weights.save(path, weights.lora(1024))
+    assert found.addon("lora", "ann").text_width == 1024 and found._latest is not seen
+    path.unlink()
+    with pytest.raises(InvalidRequest, match="no LoRA called 'ann'"):
+        found.addon("lora", "ann")
+    weights.save(path, weights.lora(2048))
+    assert found.addon("lora", "ann").family == "SDXL"
+    (tmp_path / "sd15.safetensors").unlink()
+    with pytest.raises(InvalidRequest, match="no model called 'sd15'"):
+        found.find("sd15")
+
+
 def test_specs_cross_processes(tmp_path: Path) -> None:
     ours(tmp_path)
     found = library(tmp_path, records=FileRecords(tmp_path / "library.db"))
@@ -416,6 +443,9 @@ def test_add_ons_are_called_by_key_by_last_part_and_by_their_old_names(tmp_path:
         found.addon("vae", "x")
 
 
+T5 = "Ann is a T5, but Mine listens to CLIP-L."
+
+
 def model(family: str, text: int | None, **more: Any) -> ModelSpec:
     return ModelSpec("m", "Mine", family, Path("nowhere"), family, text_width=text, **more)
 
@@ -471,6 +501,13 @@ def addon(sort: Any, family: str, text: int | None = None, **more: Any) -> Addon
             addon("vae", "Flux.2", width=32),
             model("Sana", 2304),
             "Ann is the VAE of Flux.2 models, but Mine is Sana.",
+        ),
+        (addon("text encoder", "", variant="CLIP-L"), model("SD", 768), None),
+        (addon("text encoder", "", variant="T5"), model("Flux", 4096), None),
+        (
+            addon("text encoder", "", variant="T5"),
+            model("SD", 768),
+            T5,
         ),
         (addon("upscaler", ""), model("Flux", 4096), None),
     ],
