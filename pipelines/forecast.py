@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from pipelines import footprint, offload, working
 from pipelines.events import Event, PictureDone, StepEvent
+from pipelines.memory import amount
 from pipelines.schedulers import SAMPLERS
 from pipelines.speeds import Speed, Speeds
 
@@ -150,11 +151,11 @@ def key_of(
 
 
 def _of(needed: int, there: int) -> str:
-    """ "9.1 of 12 GB"; of small things in MB."""
-    if needed < 0.95e9 and there < 0.95e9 * 10:
-        return f"{max(1, round(needed / 1e6))} of {round(there / 1e6)} MB"
-    total = there / 1e9
-    return f"{needed / 1e9:.1f} of {total:.0f} GB" if total >= 10 else f"{needed / 1e9:.1f} of {total:.1f} GB"
+    """ "9.1 of 12 GB"; little of much as "91 MB of 12 GB"."""
+    total = f"{there / 1e9:.0f} GB" if there >= 9.95e9 else amount(there)
+    if needed < 0.95e9 <= there:
+        return f"{amount(needed)} of {total}"
+    return f"{amount(needed).split()[0]} of {total}"
 
 
 def spoken(seconds: float) -> str:

@@ -65,8 +65,8 @@ class SoftMask:
 
         self.pipe = pipe
         draw: Generator = torch.Generator("cpu").manual_seed(seed ^ _SOFT_SEED)
-        place = pipe.vae
-        pixels = pipe.image_processor.preprocess(image).to(place.device, place.dtype)
+        # Not the VAE's own device: offloaded, it waits elsewhere.
+        pixels = pipe.image_processor.preprocess(image).to(pipe._execution_device, pipe.vae.dtype)
         with torch.no_grad():
             self.latents: Tensor = pipe._encode_vae_image(image=pixels, generator=draw)
         self.noise = torch.randn(self.latents.shape, generator=draw).to(self.latents)

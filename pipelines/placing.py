@@ -32,10 +32,17 @@ for the page) -> its ending."""
 
 
 class Placing:
-    """Knows this machine's memory and speed. data: where measured speeds are kept."""
+    """Knows this machine's memory and speed. data: where measured speeds are kept. clock: what runs are timed
+    by, in seconds."""
 
-    def __init__(self, plan: DevicePlan, models: LoadedModels, data: Path):
-        self.plan, self.models = plan, models
+    def __init__(
+        self,
+        plan: DevicePlan,
+        models: LoadedModels,
+        data: Path,
+        clock: Callable[[], float] = time.perf_counter,
+    ):
+        self.plan, self.models, self.clock = plan, models, clock
         self.speeds = Speeds(data / "speeds.json")
         self.latents = data / "latents"
         self._sizes: dict[tuple[Any, ...], tuple[dict[str, int], int]] = {}
@@ -70,7 +77,7 @@ class Placing:
             sizes |= {f"{offload.REFINER}{name}": size for name, size in own.items()}
         first = offload.choose(sizes, request, model.spec, self.plan, memory.measure(self.plan))
         notes = [first.sentence] if _worth_telling(first, request) else []
-        watch = Stopwatch()
+        watch = Stopwatch(self.clock)
 
         def once(way: offload.Offload) -> Finished:
             with ExitStack() as held:
@@ -82,7 +89,8 @@ class Placing:
                 forecasting.note(self.speeds, watch, model.spec, request, self.plan, way)
             return found
 
-        found = offload.surviving(once, first, self.plan, notes.append, self.models.unload_all)
+        with self.models.pinned(keys):  # also between two tries, when everything else goes
+            found = offload.surviving(once, first, self.plan, notes.append, self.models.unload_all)
         return replace(found, notes=(*found.notes, *dict.fromkeys(notes)))
 
     @contextmanager
@@ -96,9 +104,9 @@ class Placing:
     def loading(self, load: Callable[[], LoadedModel]) -> LoadedModel:
         """What `load` gives; keeps how fast its bytes came."""
         before = {one.key for one in self.models.status().components}
-        began = time.perf_counter()
+        began = self.clock()
         loaded = load()
-        taken = time.perf_counter() - began
+        taken = self.clock() - began
         new = [size for name, size in loaded.sizes.items() if loaded.keys.get(name) not in before]
         self.speeds.note_load(sum(new), taken)
         return loaded

@@ -294,9 +294,12 @@ def test_the_sentence_says_what_is_needed_and_what_follows(spec: ModelSpec):
     tight = forecast.forecast(spec, tiny.request(), GPU, short, speeds, sizes=sizes)
     assert tight.sentence.startswith("Needs 5.2 of 6.0 GB; the text encoder will be offloaded")
     assert tight.bytes_needed < tight.bytes_there == 6_000_000_000
-    few = Memory(2_000_000_000, 2_000_000_000, 2_000_000_000, 2_000_000_000)
-    small = forecast.forecast(spec, tiny.request(), CPU, few, speeds, sizes={"unet": 3_000_000})
-    assert re.fullmatch(r"Needs \d\d of 2000 MB\.", small.sentence)
+    little = {"unet": 3_000_000}
+    small = forecast.forecast(spec, tiny.request(), CPU, ROOM, speeds, sizes=little)
+    assert re.fullmatch(r"Needs \d\d MB of 12 GB\.", small.sentence)
+    few = Memory(*[800_000_000] * 4)
+    small = forecast.forecast(spec, tiny.request(), CPU, few, speeds, sizes=little)
+    assert re.fullmatch(r"Needs \d\d of 800 MB\.", small.sentence)
 
 
 def test_times_are_said_as_people_say_them():

@@ -1,5 +1,6 @@
 """Runs through the manager: forecast and reality, out of memory survived, quantised and offloaded."""
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from pipelines.events import Event, Loading, StepEvent
 from pipelines.manager import PipelineManager
 from pipelines.memory import Memory
 from pipelines.models import ModelLibrary
+from pipelines.offload import Offload
 from pipelines.outputs import Outputs
 from pipelines.pictures import PictureStore
 from pipelines.request import GenerationRequest, InvalidRequest
@@ -161,6 +163,25 @@ def test_a_run_that_is_offloaded_gives_the_same_bits(
     finished, _ = painted(manager, request)
     assert pixels(finished) == pixels(plain)
     assert any("as asked for" in note for note in finished.notes)
+
+
+@pytest.mark.parametrize("mode", offload.ORDER[1:])
+def test_soft_inpainting_too_gives_the_same_bits(
+    manager: PipelineManager, mode: str, monkeypatch: pytest.MonkeyPatch
+):
+    """It asks the VAE by itself, before the pipeline does, and holds the latents of every step."""
+    shown = {"image": Image.effect_noise((64, 64), 90), "mask_image": Image.new("L", (64, 64), 128)}
+    keys = {}
+    for name, picture in shown.items():
+        file = io.BytesIO()
+        picture.convert("RGB").save(file, "PNG")
+        keys[name] = manager.store.put(file.getvalue()).key
+    request = tiny.request(seed=28, soft_inpainting=True, strength=0.9, **keys)
+    plain, _ = painted(manager, request)
+    monkeypatch.setattr(offload, "choose", lambda *_: Offload(mode, False, "Offloaded."))
+    finished, _ = painted(manager, request)
+    assert pixels(finished) == pixels(plain)
+    assert "Offloaded." in finished.notes
 
 
 def test_quantised_weights_are_other_components_and_smaller(manager: PipelineManager):

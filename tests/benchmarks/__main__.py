@@ -7,7 +7,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import controls, painter, runs, server
+from tests.benchmarks import controls, forecast, loras, painter, runs, server
 from tests.benchmarks.figure import Figure
 
 BENCHMARKS = {
@@ -19,6 +19,8 @@ BENCHMARKS = {
     "painter": painter.painting,
     "led-run": controls.led_run,
     "maps": controls.maps,
+    "loras": loras.switching,
+    "forecast": forecast.forecasts,
 }
 
 
