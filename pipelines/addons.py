@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines import hashes
+from pipelines.families import FAMILIES
 from pipelines.places import Source
 from pipelines.records import FileRecords
 from pipelines.request import InvalidRequest
@@ -67,7 +68,8 @@ class AddonSpec:
     for. defaults: request fields that suit a run with it (an LCM LoRA's sampler, steps and guidance).
     alias: what its training called it, which old prompts may name. notes, beside: what lies beside the file
     says, and the names of those files (see sidecars). modified: seconds since 1970.
-    disk_bytes: of the file, or of a folder's config.json.
+    disk_bytes: of the file, or of a folder's config.json. parts: components that a LoRA changes ("unet",
+    "text_encoder", ...).
     """
 
     key: str
@@ -92,6 +94,7 @@ class AddonSpec:
     beside: tuple[str, ...] = ()
     modified: float = 0.0
     disk_bytes: int = 0
+    parts: frozenset[str] = frozenset()
     records: FileRecords | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -131,6 +134,10 @@ def misfit(addon: AddonSpec, model: ModelSpec) -> str | None:
     made = f"{addon.title} is made for"
     if addon.family and model.family and addon.family != model.family:
         return f"{made} {_named(addon.family, addon.text_width)}, but {model.title} is {_named_model(model)}."
+    denoiser = FAMILIES[model.family].denoiser if model.family in FAMILIES else ""
+    if not addon.family and {"unet": "transformer", "transformer": "unet"}.get(denoiser) in addon.parts:
+        kind = "UNets (SD, SDXL)" if "unet" in addon.parts else "transformers (SD3, Flux and later ones)"
+        return f"{made} {kind}, but {model.title} is {_named_model(model)}."
     if addon.text_width and model.text_width and addon.text_width != model.text_width:
         mine, theirs = _named(addon.family, addon.text_width), _named_model(model)
         if mine == theirs:

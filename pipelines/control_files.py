@@ -155,6 +155,8 @@ def bare_names(names: Iterable[str]) -> dict[str, str]:
 
 def sizes_of_shapes(shapes: Mapping[str, tuple[int, ...]]) -> Sizes | None:
     """The sizes of the control network with these tensors; None where they are of something else."""
+    if "lora_controlnet" in shapes:
+        return None  # a LoRA that makes a UNet into a ControlNet, which diffusers does not load
     bare = bare_names(shapes)
     shapes = {bare[name]: shape for name, shape in shapes.items() if shape}
     if "controlnet_x_embedder.weight" in shapes:

@@ -160,7 +160,7 @@ def _seen_unet(names: list[str], text: int | None) -> str:
         for name in names
     ):
         return "SDXL"  # SD's attention is one block deep
-    return "SD" if any("down_blocks_0_attentions" in name for name in names) else ""
+    return "SD" if text is not None or any("down_blocks_0_attentions" in name for name in names) else ""
 
 
 def _width(flat: Mapping[str, Mapping[str, tuple[int, ...]]]) -> int | None:

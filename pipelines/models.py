@@ -177,6 +177,8 @@ class ModelLibrary:
             return
         if identity.sort in ("checkpoint", "diffusion model"):
             self._take_file(found, identity, listing)
+        elif found.path.suffix.lower() == ".gguf":
+            listing.unusable.append(Unusable(found.key, found.path, _unread(found, identity)))
         else:
             there = listing.addons[identity.sort]
             key = _free(found, there)
@@ -239,6 +241,7 @@ class ModelLibrary:
             beside=found.beside,
             modified=found.changed / 1e9,
             disk_bytes=found.size,
+            parts=identity.holds if identity.sort == "lora" else frozenset(),
             format=identity.format,
             variant=identity.variant,
             width=identity.width,

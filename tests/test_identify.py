@@ -228,8 +228,8 @@ def test_loras_of_the_tiny_models_are_told_in_every_layout(name: str) -> None:
     for layout, arranged in layouts.items():
         found = told({key: tuple(value.shape) for key, value in arranged(made).items()})
         assert found.sort == "lora" and found.format == layout
-        # 32 and 64 wide text is no published model's: there only SDXL's deep attention tells a family.
-        assert found.family == (FAMILIES[name] if name != "sd" else ""), (layout, found)
+        # 32 and 64 wide text is no published model's: there SDXL's deep attention tells the family.
+        assert found.family == FAMILIES[name], (layout, found)
         assert found.text_width == {"sd": 32, "sdxl": 64}.get(name)
         assert found.holds >= ({"unet"} if "unet" in made else {"transformer"})
 

@@ -286,8 +286,11 @@ def test_hostile_files_are_named_with_their_reason_and_harm_nothing(tmp_path: Pa
         folder / "pixart.safetensors",
         {"blocks.0.cross_attn.q_linear.weight": (8, 8), "t_block.1.weight": (8, 8)},
     )
+    weights.save(
+        folder / "control-lora.safetensors", {"lora_controlnet": (), "zero_convs.0.0.weight": (8, 8, 1, 1)}
+    )
     found = library(folder)
-    assert keys(found, "lora") == ["good"] and found.list() == []
+    assert found.addons("controlnet") == [] and keys(found, "lora") == ["good"] and found.list() == []
     reasons = {one.key: one.sentence for one in found.unusable()}
     assert "would run" in reasons["evil"] and "is empty" in reasons["empty"] and "web page" in reasons["page"]
     assert "make no sense" in reasons["odd"] and reasons.keys() <= {
@@ -479,6 +482,17 @@ def addon(sort: Any, family: str, text: int | None = None, **more: Any) -> Addon
             "Ann is made for text 64 wide, but Mine is SD with text 32 wide.",
         ),
         (addon("lora", "SD"), model("SD", 1024), None),
+        (addon("lora", "", parts=frozenset({"unet"})), model("SDXL", 2048), None),
+        (
+            addon("lora", "", parts=frozenset({"unet", "text_encoder"})),
+            model("Flux", 4096),
+            "Ann is made for UNets (SD, SDXL), but Mine is Flux.",
+        ),
+        (
+            addon("lora", "", parts=frozenset({"transformer"})),
+            model("SD", 768),
+            "Ann is made for transformers (SD3, Flux and later ones), but Mine is SD 1.",
+        ),
         (addon("lora", "Flux"), model("SD3", 4096), "Ann is made for Flux, but Mine is SD3."),
         (addon("lora", "SD3", width=1536), model("SD3", 4096, width=1536), None),
         (
