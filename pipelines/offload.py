@@ -62,6 +62,9 @@ def choose(
 
     What the request asks for wins over what would be chosen, and the sentence says whether it fits.
     """
+    if plan.device == "cpu" and plan.channels_last:
+        # A VAE that is rearranged when it is loaded lies in RAM beside the pages of its mapped file.
+        sizes = {**sizes, "vae": 2 * sizes.get("vae", 0)}
     there = int(memory.device_ours * (1 - HEADROOM))
     work = working.of(model, request, plan)
     large = request.width * request.height > TILED_FROM
@@ -237,6 +240,8 @@ def _applied(
                 for name in [name for name, part in named.items() if type(part).__name__ in _ASKED_WHERE]:
                     kept.bring(named.pop(name), plan.device)
             _PUT_ON[offload.mode](named, plan.device, kept)
+            if plan.device.split(":")[0] == "cuda":  # what was fetched ahead may still be on its way
+                undo.callback(torch.cuda.synchronize, plan.device)
         yield
 
 
@@ -328,10 +333,13 @@ def _components(named: Mapping[str, Any], device: str, kept: _Kept) -> None:
 
 
 def _groups(named: Mapping[str, Any], device: str, kept: _Kept) -> None:
+    import psutil
     from diffusers.hooks import apply_group_offloading
 
     streams = device.split(":")[0] == "cuda"
+    spare = psutil.virtual_memory().available / 2
     for name, module in named.items():
+        size = sum(tensor.nbytes for tensor in [*module.parameters(), *module.buffers()])
         blocks = _phase(name.removeprefix(REFINER)) == "denoiser" and hasattr(module, "config")
         apply_group_offloading(
             module,
@@ -342,8 +350,8 @@ def _groups(named: Mapping[str, Any], device: str, kept: _Kept) -> None:
             # What runs many times learns its order and fetches ahead; the rest runs once.
             use_stream=streams and blocks,
             record_stream=streams and blocks,
-            # All weights pinned at once could be more than RAM has; pinned as they go they still overlap.
-            low_cpu_mem_usage=streams and blocks,
+            # Pinned once, weights cross at full speed, but take RAM a second time; else they are as they go.
+            low_cpu_mem_usage=streams and blocks and size > spare,
         )
 
 
