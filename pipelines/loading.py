@@ -37,8 +37,10 @@ process, so that two at a time, or one beside a LoRA's injection, would spoil ea
 PROBLEMS = (BadWeights, MissingPart, UnreadableFile, OSError)
 """What loading raises for files that cannot be used."""
 
-_TOKENIZER = 20_000_000
-"""Bytes that a tokenizer takes, about."""
+_PACKED = 30_000_000
+"""Bytes that a tokenizer from assets takes, about; CLIP's less, T5's somewhat more."""
+_UNFOLDED = 8
+"""How many times as large as its files a tokenizer is in memory, about."""
 
 
 class Loader:
@@ -67,7 +69,7 @@ class Loader:
             if "Tokenizer" not in part.class_name:
                 return "", small(part), 0
             key = small_key(part)
-            return key, self.cache.get(key, lambda: small(part), _TOKENIZER, what), 0
+            return key, self.cache.get(key, lambda: small(part), small_bytes(part), what), 0
         dtype = self.plan.torch_dtype
         stamp = part.stamp(self.plan.dtype)
         record, state = self._known(part, stamp, dtype, what)
@@ -94,7 +96,7 @@ class Loader:
     def bytes_of(self, part: Part) -> int:
         """Bytes of a component's weights as they run here, from its headers alone."""
         if not part.files:
-            return _TOKENIZER if "Tokenizer" in part.class_name else 0
+            return small_bytes(part)
         width = self.plan.torch_dtype.itemsize
         total = 0
         for file in part.files:
@@ -293,6 +295,15 @@ def small_key(part: Part) -> str:
     for file in sorted(one for one in files if one.is_file()):
         hashed.update(f"{file.name} {file.stat().st_size} ".encode() + file.read_bytes())
     return hashed.hexdigest()[:32]
+
+
+def small_bytes(part: Part) -> int:
+    """About what a tokenizer takes in memory; 0 for a scheduler or processor, of which there are few."""
+    if "Tokenizer" not in part.class_name or part.folder is None:
+        return 0
+    if part.folder == TOKENIZERS:
+        return _PACKED
+    return _UNFOLDED * sum(file.stat().st_size for file in part.folder.iterdir() if file.is_file())
 
 
 def _by_library(part: Part) -> bool:

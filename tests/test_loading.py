@@ -96,7 +96,7 @@ def test_components_of_the_same_content_are_held_once(make: Make, models: Path) 
     other = load(loaded, "sd-inpaint")
     assert other.pipeline.vae is first.pipeline.vae and other.pipeline.unet is not first.pipeline.unet
     held = sum(one.bytes for one in loaded.status().components)
-    assert held < sum(first.sizes.values()) + sum(second.sizes.values()) + 2 * loading._TOKENIZER
+    assert held < 1.5 * sum(first.sizes.values()) + sum(other.sizes.values())
 
 
 def test_the_same_weights_with_another_config_are_another_component(
@@ -231,19 +231,19 @@ def test_a_swap_that_fails_says_why_and_leaves_the_last_model(
 
 
 def test_what_is_too_large_is_refused_before_anything_goes(make: Make, models: Path) -> None:
-    small = make(ram=loading._TOKENIZER + 400_000)
+    small = make(ram=700_000)
     model = load(small, "sd")
     with pytest.raises(InvalidRequest, match="can be made free"):
-        load(small, "flux")
+        load(small, "sd3")
     assert load(small, "sd") is model
 
 
 def test_models_swap_within_a_budget_for_one(make: Make) -> None:
-    loaded = make(ram=loading._TOKENIZER + 600_000)
+    loaded = make(ram=700_000)
     pictures: dict[str, Any] = {}
     for key in ("sd", "sdxl", "sd-inpaint", "sd", "sdxl"):
         model = load(loaded, key)
-        assert sum(one.bytes for one in loaded.status().components) <= loading._TOKENIZER + 600_000
+        assert sum(one.bytes for one in loaded.status().components) <= 700_000
         weight = model.pipeline.unet.conv_in.weight.clone()
         assert torch.equal(pictures.setdefault(key, weight), weight)
     assert "sdxl" in loaded.status().models
