@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines import hashes
+from pipelines import few_steps, hashes
 from pipelines.families import FAMILIES, PIPELINES, FamilyRow, pipeline_of
 from pipelines.headers import amount, read_json
 from pipelines.identify import Identity, needed
@@ -177,6 +177,7 @@ def describe(folder: Path, key: str, records: FileRecords | None = None) -> Mode
             **FAMILIES[row.family].defaults,
             "width": pixels,
             "height": pixels,
+            **few_steps.named(f"{key} {told.get('title') or ''}", row.family),
             **_settings(told.get("defaults")),
         },
         examples=_texts(told.get("prompts")),
@@ -221,7 +222,12 @@ def describe_file(
         variant=identity.variant,
         text_width=identity.text_width,
         bytes=identity.bytes,
-        defaults={**family.defaults, "width": pixels, "height": pixels},
+        defaults={
+            **family.defaults,
+            "width": pixels,
+            "height": pixels,
+            **few_steps.named(f"{key} {identity.title}", identity.family),
+        },
         needs=needed(identity),
         width=identity.width if "transformer" in identity.holds else None,
         prediction=identity.prediction,
