@@ -43,7 +43,9 @@ def check(request: GenerationRequest, model: ModelSpec, controls: ControlLibrary
 def samplers_of(model: ModelSpec, task: Task = "text2image") -> tuple[str, ...]:
     """The samplers that can lead a model's runs of a task, in the order of the table."""
     row = families.PIPELINES[model.pipeline]
-    offered = [name for name in schedulers.names(model.kind) if not row.samplers or name in row.samplers]
+    offered = list(schedulers.names(model.kind))
+    if row.samplers:
+        offered = [name for name in offered if name in (*row.samplers, schedulers.OWN)]
     if model.kind == "flow" and _shifts(model):
         offered = [name for name in offered if _flow_class(name) != "FlowMatchHeunDiscreteScheduler"]
     if model.kind == "flow" and task not in ("text2image", *row.whole):

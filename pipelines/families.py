@@ -111,15 +111,12 @@ _SD3 = _views(
     "StableDiffusion3Pipeline", "StableDiffusion3Img2ImgPipeline", "StableDiffusion3InpaintPipeline"
 )
 _FLUX = _views("FluxPipeline", "FluxImg2ImgPipeline", "FluxInpaintPipeline")
-_CHROMA = _views("ChromaPipeline", "ChromaImg2ImgPipeline", "ChromaInpaintPipeline")
+_CHROMA = _views("ChromaPipeline", "ChromaImg2ImgPipeline")
+"""diffusers 0.42 also has an inpainting class, which asks Chroma's transformer for a setting it has not."""
 _FLUX2 = _views("Flux2KleinPipeline", "Flux2KleinPipeline", "Flux2KleinInpaintPipeline")
 _QWEN = _views("QwenImagePipeline", "QwenImageImg2ImgPipeline", "QwenImageInpaintPipeline")
 _Z = _views("ZImagePipeline", "ZImageImg2ImgPipeline", "ZImageInpaintPipeline")
-_KANDINSKY22 = _views(
-    "KandinskyV22CombinedPipeline",
-    "KandinskyV22Img2ImgCombinedPipeline",
-    "KandinskyV22InpaintCombinedPipeline",
-)
+_KANDINSKY22 = _views("KandinskyV22CombinedPipeline", "KandinskyV22Img2ImgCombinedPipeline")
 _KANDINSKY3 = _views("Kandinsky3Pipeline", "Kandinsky3Img2ImgPipeline")
 _IF = _views("IFPipeline", "IFImg2ImgPipeline", "IFInpaintingPipeline")
 _KOLORS = _views("KolorsPipeline", "KolorsImg2ImgPipeline")
@@ -166,7 +163,6 @@ FAMILIES: Mapping[str, FamilyRow] = MappingProxyType(
         "CogView4": FamilyRow(
             _views("CogView4Pipeline"), "transformer", 1024, _advice(OWN, 50, 5.0), multiple=32
         ),
-        "PRX": FamilyRow(_views("PRXPipeline"), "transformer", 512, _advice(OWN, 28, 4.0), multiple=16),
         "Kolors": FamilyRow(_KOLORS, "unet", 1024, _advice("Euler", 50, 5.0)),
         "Kandinsky 2.2": FamilyRow(
             _KANDINSKY22, "unet", 512, _advice("DDPM", 50, 4.0), decoder="movq", multiple=64
@@ -204,13 +200,14 @@ FAMILIES: Mapping[str, FamilyRow] = MappingProxyType(
 
 _SD_TAKES = _TEXT | _INPAINT | _CLIP | {"controls", "soft_inpainting"}
 _SDXL_TAKES = _SD_TAKES | {"refiner", "refiner_switch_at"}
-_FLOW_TAKES = _FLOW_TEXT | _INPAINT | {"loras", "vae", "text_encoder", "soft_inpainting"}
+_FLOW_TAKES = _FLOW_TEXT | _INPAINT | {"loras", "vae", "text_encoder"}
+_SOFT = frozenset({"soft_inpainting"})
 _NO_NEGATIVE = frozenset({"negative_prompt"})
 _EDIT = _WORDS | _SCHEDULE | _PICTURE | _CLIP | {"image_guidance_scale"}
 _KEEPS_TO_PICTURE: frozenset[Task] = frozenset({"image2image"})
 _ADDS = frozenset({"loras", "vae"})
 
-_PIXEL_SAMPLERS = (OWN, "DDPM", "DDIM", "DPM++ 2M", "DPM++ 2M SDE", "DPM++ 3M SDE")
+_PIXEL_SAMPLERS = ("DDPM", "DDIM", "DPM++ 2M", "DPM++ 2M SDE", "DPM++ 3M SDE")
 """Samplers for pipelines that hand `step` a generator and do not scale their noise."""
 
 PIPELINES: Mapping[str, PipelineRow] = MappingProxyType(
@@ -252,8 +249,10 @@ PIPELINES: Mapping[str, PipelineRow] = MappingProxyType(
             _EDIT,
             _KEEPS_TO_PICTURE,
         ),
-        "StableDiffusion3Pipeline": PipelineRow("SD3", "flow", "", _SD3, _FLOW_TAKES | {"controls"}),
-        "FluxPipeline": PipelineRow("Flux", "flow", "", _FLUX, (_FLOW_TAKES | {"controls"}) - _NO_NEGATIVE),
+        "StableDiffusion3Pipeline": PipelineRow("SD3", "flow", "", _SD3, _FLOW_TAKES | _SOFT | {"controls"}),
+        "FluxPipeline": PipelineRow(
+            "Flux", "flow", "", _FLUX, (_FLOW_TAKES | _SOFT | {"controls"}) - _NO_NEGATIVE
+        ),
         "FluxFillPipeline": PipelineRow(
             "Flux",
             "flow",
@@ -280,7 +279,7 @@ PIPELINES: Mapping[str, PipelineRow] = MappingProxyType(
             _FLOW_TEXT - _NO_NEGATIVE | _PICTURE | _ADDS,
             _KEEPS_TO_PICTURE,
         ),
-        "ChromaPipeline": PipelineRow("Chroma", "flow", "", _CHROMA, _FLOW_TAKES),
+        "ChromaPipeline": PipelineRow("Chroma", "flow", "", _CHROMA, _FLOW_TAKES - _MASK),
         "ZImagePipeline": PipelineRow("Z-Image", "flow", "", _Z, _FLOW_TAKES),
         "QwenImagePipeline": PipelineRow("Qwen-Image", "flow", "", _QWEN, _FLOW_TAKES),
         "QwenImageEditPipeline": PipelineRow(
@@ -319,10 +318,18 @@ PIPELINES: Mapping[str, PipelineRow] = MappingProxyType(
         "CogView4Pipeline": PipelineRow(
             "CogView4", "flow", "", _views("CogView4Pipeline"), _FLOW_TEXT | _ADDS
         ),
-        "PRXPipeline": PipelineRow("PRX", "flow", "", _views("PRXPipeline"), _FLOW_TEXT | _ADDS),
         "KolorsPipeline": PipelineRow("Kolors", "diffusion", "", _KOLORS, _TEXT | _IMAGE | _ADDS),
         "KandinskyV22CombinedPipeline": PipelineRow(
-            "Kandinsky 2.2", "diffusion", "", _KANDINSKY22, _TEXT | _INPAINT, samplers=_PIXEL_SAMPLERS
+            "Kandinsky 2.2", "diffusion", "", _KANDINSKY22, _TEXT | _IMAGE, samplers=_PIXEL_SAMPLERS
+        ),
+        "KandinskyV22InpaintCombinedPipeline": PipelineRow(
+            "Kandinsky 2.2",
+            "diffusion",
+            "inpaint",
+            _views(inpaint="KandinskyV22InpaintCombinedPipeline"),
+            _WORDS | _SCHEDULE | _PICTURE | _MASK,
+            frozenset({"inpaint"}),
+            samplers=_PIXEL_SAMPLERS,
         ),
         "Kandinsky3Pipeline": PipelineRow(
             "Kandinsky 3", "diffusion", "", _KANDINSKY3, _TEXT | _IMAGE | {"loras"}, samplers=_PIXEL_SAMPLERS
@@ -377,7 +384,11 @@ def settled(request: GenerationRequest, spec: ModelSpec) -> GenerationRequest:
     it has only one of is that one, and strength is whole where it counts for nothing."""
     taken = fields_of(spec)
     fields = GenerationRequest.model_fields
-    changed = {name: field.default for name, field in fields.items() if name not in taken}
+    changed = {
+        name: "" if field.is_required() else field.default
+        for name, field in fields.items()
+        if name not in taken
+    }
     changed |= {name: spec.defaults[name] for name in ("width", "height") if name not in taken}
     if request.task in PIPELINES[spec.pipeline].whole:
         changed["strength"] = 1.0

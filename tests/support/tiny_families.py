@@ -1,6 +1,6 @@
 """The other families at tiny size: diffusers' real pipelines and text encoders, random weights, built in memory.
 
-`MAKERS` maps a pipeline class to what builds it. Everything is seeded, as in tiny.py.
+`MAKERS` maps a key to what builds the model. Everything is seeded, as in tiny.py.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def part(name: str, **config: Any) -> Any:
 # ------------------------------------------------------------------------------------------------ pipelines
 
 
-def unconditional(name: str = "DDPMPipeline", size: int = 32) -> Any:
+def unconditional(name: str = "DDPMPipeline", size: int = 64) -> Any:
     """A pixel-space model of size x size pixels."""
     import diffusers
 
@@ -345,12 +345,14 @@ def lumina() -> Any:
         cross_attention_dim=32,
         scaling_factor=1.0,
     )
+    tokenizer = gemma_tokenizer()
+    tokenizer.padding_side = "right"  # Gemma makes nothing of rows that begin with padding
     return LuminaPipeline(
         transformer=transformer,
         vae=vae(blocks=4),
         scheduler=flow(),
         text_encoder=language_model("GemmaModel"),
-        tokenizer=gemma_tokenizer(),
+        tokenizer=tokenizer,
     )
 
 
@@ -375,7 +377,7 @@ def lumina2() -> Any:
     )
     return Lumina2Pipeline(
         transformer=transformer,
-        vae=vae(blocks=4),
+        vae=vae(blocks=4, shift_factor=0.1159, scaling_factor=0.3611),
         scheduler=flow(),
         text_encoder=language_model("Gemma2Model"),
         tokenizer=gemma_tokenizer(),
@@ -445,7 +447,7 @@ def flux2_klein(name: str = "Flux2KleinPipeline") -> Any:
     )
 
 
-def _qwen_parts() -> dict[str, Any]:
+def _qwen_parts(halvings: int = 1) -> dict[str, Any]:
     transformer = part(
         "QwenImageTransformer2DModel",
         patch_size=2,
@@ -459,11 +461,11 @@ def _qwen_parts() -> dict[str, Any]:
     )
     kl = part(
         "AutoencoderKLQwenImage",
-        base_dim=12,
+        base_dim=4,
         z_dim=4,
-        dim_mult=[1, 2, 4],
+        dim_mult=[1] * (halvings + 1),
         num_res_blocks=1,
-        temperal_downsample=[False, True],
+        temperal_downsample=[False] * halvings,
         latents_mean=[0.0] * 4,
         latents_std=[1.0] * 4,
     )
@@ -502,7 +504,7 @@ def qwen_edit() -> Any:
         video_processor=Qwen2VLVideoProcessor(),
         chat_template=CHAT,
     )
-    return QwenImageEditPipeline(**_qwen_parts(), processor=processor)
+    return QwenImageEditPipeline(**_qwen_parts(4), processor=processor)
 
 
 def aura_flow() -> Any:
@@ -581,7 +583,7 @@ def hunyuan() -> Any:
 
     transformer = part(
         "HunyuanDiT2DModel",
-        sample_size=32,
+        sample_size=8,
         num_layers=2,
         patch_size=2,
         attention_head_dim=8,
@@ -603,7 +605,7 @@ def hunyuan() -> Any:
     )
     return HunyuanDiTPipeline(
         transformer=transformer,
-        vae=vae(),
+        vae=vae(blocks=4),
         scheduler=linear("DDPMScheduler", prediction_type="v_prediction"),
         text_encoder=seeded(BertModel, config),
         tokenizer=bert_tokenizer(),
@@ -671,40 +673,14 @@ def cogview4() -> Any:
             time_shift_type="linear",
         ),
         text_encoder=seeded(GlmModel, config),
-        tokenizer=qwen_tokenizer(),
+        tokenizer=tiny.clip_tokenizer(),
     )  # fmt: skip
 
 
-def prx() -> Any:
-    from diffusers import PRXPipeline
-    from transformers.models.t5gemma.configuration_t5gemma import T5GemmaConfig, T5GemmaModuleConfig
-    from transformers.models.t5gemma.modeling_t5gemma import T5GemmaEncoder
-
-    transformer = part(
-        "PRXTransformer2DModel",
-        patch_size=1,
-        in_channels=4,
-        context_in_dim=32,
-        hidden_size=8,
-        mlp_ratio=2.0,
-        num_heads=2,
-        depth=1,
-        axes_dim=[2, 2],
-    )
-    module = T5GemmaModuleConfig(**SMALL)
-    config = T5GemmaConfig(encoder=module, decoder=module, is_encoder_decoder=False, **SMALL)
-    return PRXPipeline(
-        transformer=transformer,
-        vae=vae(),
-        scheduler=flow(),
-        text_encoder=seeded(T5GemmaEncoder, config.encoder),
-        tokenizer=gemma_tokenizer(),
-    )
-
-
-def kandinsky22() -> Any:
+def kandinsky22(name: str = "KandinskyV22CombinedPipeline") -> Any:
     """The combined pipeline: a prior that makes an image embedding of the prompt, and its decoder."""
-    from diffusers import KandinskyV22CombinedPipeline, UnCLIPScheduler
+    import diffusers
+    from diffusers import UnCLIPScheduler
     from transformers import (
         CLIPImageProcessor,
         CLIPTextModelWithProjection,
@@ -714,7 +690,7 @@ def kandinsky22() -> Any:
 
     unet = part(
         "UNet2DConditionModel",
-        in_channels=4,
+        in_channels=9 if "Inpaint" in name else 4,
         out_channels=8,
         addition_embed_type="image",
         down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
@@ -747,15 +723,9 @@ def kandinsky22() -> Any:
         num_hidden_layers=1,
         patch_size=112,
     )
-    decoder = {
-        "variance_type": "learned_range",
-        "thresholding": False,
-        "prediction_type": "epsilon",
-    }
-    del decoder["thresholding"]
-    return KandinskyV22CombinedPipeline(
+    return getattr(diffusers, name)(
         unet=unet,
-        scheduler=linear("DDPMScheduler", clip_sample=False, **decoder),
+        scheduler=linear("DDPMScheduler", clip_sample=False, variance_type="learned_range"),
         movq=_movq(),
         prior_prior=prior,
         prior_image_encoder=seeded(CLIPVisionModelWithProjection, vision),
@@ -769,19 +739,15 @@ def kandinsky22() -> Any:
     )  # fmt: skip
 
 
-def _movq() -> Any:
+def _movq(blocks: int = 2) -> Any:
+    plain = blocks - 1
     return part(
         "VQModel",
-        block_out_channels=[4, 4, 4, 4],
-        down_block_types=[
-            "DownEncoderBlock2D",
-            "DownEncoderBlock2D",
-            "DownEncoderBlock2D",
-            "AttnDownEncoderBlock2D",
-        ],
-        up_block_types=["AttnUpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D"],
+        block_out_channels=[32] * blocks,
+        down_block_types=["DownEncoderBlock2D"] * plain + ["AttnDownEncoderBlock2D"],
+        up_block_types=["AttnUpDecoderBlock2D"] + ["UpDecoderBlock2D"] * plain,
         layers_per_block=1,
-        norm_num_groups=2,
+        norm_num_groups=8,
         norm_type="spatial",
         num_vq_embeddings=12,
         vq_embed_dim=4,
@@ -806,7 +772,7 @@ def kandinsky3() -> Any:
     return Kandinsky3Pipeline(
         unet=unet,
         scheduler=linear("DDPMScheduler"),
-        movq=_movq(),
+        movq=_movq(4),
         text_encoder=tiny._t5(),
         tokenizer=tiny.t5_tokenizer(),
     )
@@ -817,7 +783,7 @@ def deepfloyd() -> Any:
 
     unet = part(
         "UNet2DConditionModel",
-        sample_size=32,
+        sample_size=64,
         layers_per_block=1,
         block_out_channels=(8, 16),
         down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
@@ -853,6 +819,7 @@ MAKERS: Mapping[str, Callable[[], Any]] = {
     "sdxl": tiny.sdxl,
     "sd3": tiny.sd3,
     "flux": tiny.flux,
+    "sd-inpaint": tiny.sd_inpaint,
     "ddpm": unconditional,
     "ddim": lambda: unconditional("DDIMPipeline"),
     "pix2pix": pix2pix,
@@ -876,8 +843,8 @@ MAKERS: Mapping[str, Callable[[], Any]] = {
     "lumina2": lumina2,
     "cogview3": cogview3,
     "cogview4": cogview4,
-    "prx": prx,
     "kandinsky22": kandinsky22,
+    "kandinsky22-inpaint": lambda: kandinsky22("KandinskyV22InpaintCombinedPipeline"),
     "kandinsky3": kandinsky3,
     "if": deepfloyd,
 }
