@@ -119,7 +119,6 @@ _Z = _views("ZImagePipeline", "ZImageImg2ImgPipeline", "ZImageInpaintPipeline")
 _KANDINSKY22 = _views("KandinskyV22CombinedPipeline", "KandinskyV22Img2ImgCombinedPipeline")
 _KANDINSKY3 = _views("Kandinsky3Pipeline", "Kandinsky3Img2ImgPipeline")
 _IF = _views("IFPipeline", "IFImg2ImgPipeline", "IFInpaintingPipeline")
-_KOLORS = _views("KolorsPipeline", "KolorsImg2ImgPipeline")
 
 
 def _advice(sampler: str, steps: int, guidance: float, **more: Any) -> Mapping[str, Any]:
@@ -163,7 +162,6 @@ FAMILIES: Mapping[str, FamilyRow] = MappingProxyType(
         "CogView4": FamilyRow(
             _views("CogView4Pipeline"), "transformer", 1024, _advice(OWN, 50, 5.0), multiple=32
         ),
-        "Kolors": FamilyRow(_KOLORS, "unet", 1024, _advice("Euler", 50, 5.0)),
         "Kandinsky 2.2": FamilyRow(
             _KANDINSKY22, "unet", 512, _advice("DDPM", 50, 4.0), decoder="movq", multiple=64
         ),
@@ -198,8 +196,7 @@ FAMILIES: Mapping[str, FamilyRow] = MappingProxyType(
 
 # ----------------------------------------------------------------------------------------------- pipelines
 
-_SD_TAKES = _TEXT | _INPAINT | _CLIP | {"controls", "soft_inpainting"}
-_SDXL_TAKES = _SD_TAKES | {"refiner", "refiner_switch_at"}
+_SD_TAKES = _TEXT | _INPAINT | _CLIP | {"controls", "soft_inpainting", "refiner", "refiner_switch_at"}
 _FLOW_TAKES = _FLOW_TEXT | _INPAINT | {"loras", "vae", "text_encoder"}
 _SOFT = frozenset({"soft_inpainting"})
 _NO_NEGATIVE = frozenset({"negative_prompt"})
@@ -238,9 +235,9 @@ PIPELINES: Mapping[str, PipelineRow] = MappingProxyType(
             (_TEXT | _IMAGE | _CLIP) - _NO_NEGATIVE - _SCHEDULE,
             samplers=("LCM",),
         ),
-        "StableDiffusionXLPipeline": PipelineRow("SDXL", "diffusion", "", _SDXL, _SDXL_TAKES),
-        "StableDiffusionXLImg2ImgPipeline": PipelineRow("SDXL", "diffusion", "", _SDXL, _SDXL_TAKES),
-        "StableDiffusionXLInpaintPipeline": PipelineRow("SDXL", "diffusion", "", _SDXL, _SDXL_TAKES),
+        "StableDiffusionXLPipeline": PipelineRow("SDXL", "diffusion", "", _SDXL, _SD_TAKES),
+        "StableDiffusionXLImg2ImgPipeline": PipelineRow("SDXL", "diffusion", "", _SDXL, _SD_TAKES),
+        "StableDiffusionXLInpaintPipeline": PipelineRow("SDXL", "diffusion", "", _SDXL, _SD_TAKES),
         "StableDiffusionXLInstructPix2PixPipeline": PipelineRow(
             "SDXL",
             "diffusion",
@@ -318,7 +315,6 @@ PIPELINES: Mapping[str, PipelineRow] = MappingProxyType(
         "CogView4Pipeline": PipelineRow(
             "CogView4", "flow", "", _views("CogView4Pipeline"), _FLOW_TEXT | _ADDS
         ),
-        "KolorsPipeline": PipelineRow("Kolors", "diffusion", "", _KOLORS, _TEXT | _IMAGE | _ADDS),
         "KandinskyV22CombinedPipeline": PipelineRow(
             "Kandinsky 2.2", "diffusion", "", _KANDINSKY22, _TEXT | _IMAGE, samplers=_PIXEL_SAMPLERS
         ),

@@ -87,7 +87,8 @@ class Loader:
             opened = None
             if ending:
                 quantising.quantise(module, quantisation)
-            if part.name == "vae" and self.plan.channels_last:
+            flat = all(weight.dim() <= 4 for weight in module.parameters())  # video VAEs have no such layout
+            if part.name == "vae" and self.plan.channels_last and flat:
                 module.to(memory_format=_channels_last())
             return module
 

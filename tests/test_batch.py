@@ -46,5 +46,5 @@ def test_other_settings_or_a_deleted_file_are_painted_anew(tmp_path: Path) -> No
 
 
 def test_bad_settings_are_told_before_anything_is_painted(tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequest, match="Prompt is empty"):
-        BatchBook(tmp_path).items({**VALUES, "prompt": " "}, KEYS)
+    with pytest.raises(InvalidRequest, match="Prompt must be text"):
+        BatchBook(tmp_path).items({**VALUES, "prompt": 3}, KEYS)
