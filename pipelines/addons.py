@@ -104,21 +104,25 @@ class AddonSpec:
 
     @property
     def hash(self) -> str:
-        """12 hex digits of a LoRA, 10 of others (CONVENTIONS: "Hashes"); read off the file once and then
-        remembered. "" for a folder of several files."""
+        """12 hex digits of LoRAs and embeddings, 10 of others (CONVENTIONS: "Hashes"); read off the file once
+        and then remembered. "" for a folder of several files."""
         if self.told_hash:
             return self.told_hash
         if self.sort == "lora":
             return hashes.lora_hash(self.path, self.records)
-        return hashes.file_hash(self.path, self.records) if self.path.is_file() else ""
+        return hashes.file_hash(self.path, self.records, self._digits) if self.path.is_file() else ""
 
     @property
     def known_hash(self) -> str:
         """`hash` where it is known without reading the file, else ""."""
         if self.told_hash:
             return self.told_hash
-        what, digits = ("sha256 of tensors", 12) if self.sort == "lora" else ("sha256", 10)
-        return hashes.known(self.path, what, self.records)[:digits]
+        what = "sha256 of tensors" if self.sort == "lora" else "sha256"
+        return hashes.known(self.path, what, self.records)[: self._digits]
+
+    @property
+    def _digits(self) -> int:
+        return 12 if self.sort in ("lora", "embedding") else 10
 
 
 def misfit(addon: AddonSpec, model: ModelSpec) -> str | None:

@@ -12,9 +12,10 @@ from pipelines.records import FileRecords
 _BLOCK = 1 << 20
 
 
-def file_hash(path: Path, records: FileRecords | None = None) -> str:
-    """First 10 hex digits of a file's SHA-256: a model's or VAE's. Reads the whole file the first time."""
-    return _remembered(path, "sha256", records)[:10]
+def file_hash(path: Path, records: FileRecords | None = None, digits: int = 10) -> str:
+    """First hex digits of a file's SHA-256: 10 are a model's or VAE's hash, 12 an embedding's. Reads the
+    whole file the first time."""
+    return _remembered(path, "sha256", records)[:digits]
 
 
 def lora_hash(path: Path, records: FileRecords | None = None) -> str:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from pipelines import addons, places, sidecars
+from pipelines import addons, few_steps, places, sidecars
 from pipelines.addons import AddonSpec
 from pipelines.control_files import sizes_of_config
 from pipelines.headers import UnreadableFile, read_json, shown
@@ -227,6 +227,9 @@ class ModelLibrary:
 
     def _addon(self, found: Found, key: str, identity: Identity) -> AddonSpec:
         sidecar = sidecars.read(found.path.parent, found.beside, self.records)
+        by_name: Mapping[str, Any] = {}
+        if identity.sort == "lora":
+            by_name = few_steps.named(f"{key} {identity.title}", identity.family)
         return AddonSpec(
             key=key,
             title=identity.title or key.rpartition("/")[2],
@@ -247,7 +250,7 @@ class ModelLibrary:
             width=identity.width,
             dtype=identity.dtype,
             alias=identity.alias,
-            defaults=identity.defaults,
+            defaults={**by_name, **identity.defaults},
             source=found.source,
             note=identity.note,
             told_hash=identity.hash,

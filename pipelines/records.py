@@ -7,12 +7,15 @@ damaged it is begun anew, and everything in it is read off the files again.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sqlite3
 import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+_log = logging.getLogger(__name__)
 
 _EDITION = 1
 """Counted up when what is remembered changes its meaning: older rows are then dropped."""
@@ -22,6 +25,9 @@ CREATE TABLE IF NOT EXISTS facts (
     file TEXT, what TEXT, size INTEGER, changed INTEGER, value TEXT, PRIMARY KEY (file, what)
 ) WITHOUT ROWID
 """
+
+
+_INSERT = "INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?, ?)"
 
 
 class FileRecords:
@@ -63,8 +69,13 @@ class FileRecords:
                     (*place, size, changed, json.dumps(value))
                     for place, (size, changed, value) in self._unsaved.items()
                 ]
-                with self._database:
-                    self._database.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?, ?)", rows)
+                try:
+                    with self._database:
+                        self._database.executemany(
+                            "INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?, ?)", rows
+                        )
+                except sqlite3.OperationalError as problem:
+                    _log.warning("%s cannot be written to: %s", self.path, problem)
             self._unsaved.clear()
 
     def close(self) -> None:
@@ -77,16 +88,29 @@ class FileRecords:
     def _open(self) -> None:
         if self.path is None or self._database is not None:
             return
+        try:
+            self._database = self._connect_anew()
+        except (sqlite3.OperationalError, OSError) as problem:  # a disk that is full, or not ours to write to
+            _log.warning(
+                "%s cannot be used, so files are read again at the next start: %s", self.path, problem
+            )
+            self.path = None
+            return
+        for file, what, size, changed, value in self._database.execute("SELECT * FROM facts"):
+            self._known[file, what] = (size, changed, json.loads(value))
+
+    def _connect_anew(self) -> sqlite3.Connection:
+        assert self.path is not None
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._database = self._connect()
+            return self._connect()
+        except sqlite3.OperationalError:
+            raise
         except sqlite3.DatabaseError:  # damaged: it is only a memory
             for ending in ("", "-wal", "-shm"):
                 with suppress(FileNotFoundError):
                     os.remove(f"{self.path}{ending}")
-            self._database = self._connect()
-        for file, what, size, changed, value in self._database.execute("SELECT * FROM facts"):
-            self._known[file, what] = (size, changed, json.loads(value))
+            return self._connect()
 
     def _connect(self) -> sqlite3.Connection:
         assert self.path is not None

@@ -162,6 +162,8 @@ def describe(folder: Path, key: str, records: FileRecords | None = None) -> Mode
         pipeline = pipeline_of(row.family, variant) if variant != row.variant else pipeline
     if row.family == "SDXL" and read_json(folder / "model_index.json").get("text_encoder") == [None, None]:
         variant = "refiner"
+    if pipeline not in PIPELINES:
+        return None
     return ModelSpec(
         key=key,
         title=line(str(told.get("title") or "")) or key.rpartition("/")[2] or folder.name,
@@ -178,6 +180,7 @@ def describe(folder: Path, key: str, records: FileRecords | None = None) -> Mode
             "width": pixels,
             "height": pixels,
             **few_steps.named(f"{key} {told.get('title') or ''}", row.family),
+            **few_steps.named(key, row.family),
             **_settings(told.get("defaults")),
         },
         examples=_texts(told.get("prompts")),

@@ -350,6 +350,31 @@ def test_records_hold_per_state_of_a_file_and_across_processes(tmp_path: Path) -
     assert FileRecords(tmp_path / "x.db").get("a", 1, 3, "hash") is None
 
 
+def test_a_disk_that_cannot_be_written_to_costs_only_the_memory(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    weights.save(tmp_path / "models/ann.safetensors", weights.lora())
+    (tmp_path / "data").write_text("a file where the folder should be")
+    records = FileRecords(tmp_path / "data/library.db")
+    for _ in range(2):
+        assert keys(library(tmp_path / "models", records=records), "lora") == ["ann"]
+    assert [record.message for record in caplog.records if "cannot be used" in record.message]
+    other = FileRecords(tmp_path / "library.db")
+    (tmp_path / "library.db").mkdir()
+    assert keys(library(tmp_path / "models", records=other), "lora") == ["ann"]
+
+
+def test_models_for_few_steps_bring_the_settings_that_suit_them(tmp_path: Path) -> None:
+    weights.save(tmp_path / "sd_xl_turbo_1.0.safetensors", checkpoint(2048))
+    weights.save(tmp_path / "sdxl_lightning_8step_lora.safetensors", weights.lora(2048))
+    weights.save(tmp_path / "plain.safetensors", weights.lora(2048))
+    found = library(tmp_path)
+    turbo = found.find("sd_xl_turbo_1.0").defaults
+    assert (turbo["num_inference_steps"], turbo["guidance_scale"], turbo["width"]) == (1, 1.0, 1024)
+    assert found.addon("lora", "sdxl_lightning_8step_lora").defaults["num_inference_steps"] == 8
+    assert found.addon("lora", "plain").defaults == {}
+
+
 def test_two_thousand_files_are_listed_at_once(tmp_path: Path) -> None:
     made = weights.save(tmp_path / "0.safetensors", weights.lora()).read_bytes()
     for index in range(2000):
@@ -427,6 +452,8 @@ def test_hashes_are_those_that_the_field_knows(tmp_path: Path) -> None:
     assert found.addon("lora", "ann").hash == hashlib.sha256(body).hexdigest()[:12]
     assert found.addon("lora", "ann").known_hash == found.addon("lora", "ann").hash
     assert found.addon("lora", "told").hash == "ab" * 6
+    embedding = weights.save(tmp_path / "m/calm.safetensors", EMBEDDING).read_bytes()
+    assert found.addon("embedding", "calm").hash == hashlib.sha256(embedding).hexdigest()[:12]
 
 
 def test_add_ons_are_called_by_key_by_last_part_and_by_their_old_names(tmp_path: Path) -> None:
