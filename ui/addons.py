@@ -85,10 +85,10 @@ def lay_out_model(page: Page, form: Form, parts: dict[str, Component], tab: str)
             )
 
 
-def lay_out_forecast(page: Page, parts: dict[str, Component], tab: str) -> None:
+def lay_out_forecast(page: Page, form: Form, parts: dict[str, Component], tab: str) -> None:
     """The line beside Generate, and what tells the page which fields the model takes."""
     parts["takes"] = taken(f"{tab}-takes")
-    parts["forecast"] = forecast_line(lambda asked: foresee(page, asked), f"{tab}-forecast")
+    parts["forecast"] = forecast_line(lambda asked: foresee(page, form, asked), f"{tab}-forecast")
 
 
 def wire(page: Page, form: Form, parts: Mapping[str, Any]) -> None:
@@ -109,12 +109,11 @@ def wire(page: Page, form: Form, parts: Mapping[str, Any]) -> None:
         changed(None, list(values.values()), parts["forecast"], js=told, **QUIET)
 
 
-def foresee(page: Page, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run with the page's values needs: {"sentence"}, or nothing where they make no run yet."""
-    values = {name: value for name, value in asked.items() if name not in ("controls", "loras")}
-    for name in ("controls", "loras"):
-        part = page.units if name == "controls" else page.loras
-        values[name] = part.preprocess(asked.get(name))
+def foresee(page: Page, form: Form, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run with the page's values, as the browser has them, needs: {"sentence"}, or nothing where they
+    make no run yet."""
+    shown = {**page.shown, **form}
+    values = {name: shown[name].preprocess(value) for name, value in asked.items() if name in shown}
     values["prompt"] = values.get("prompt") or "any"
     try:
         told = page.worker.forecast(GenerationRequest.parse(requested(values)))

@@ -107,7 +107,7 @@ def lay_out(page: Page) -> tuple[Form, dict[str, Component]]:
         parts["generate"] = gr.Button("Generate", variant="primary", elem_id="generate", scale=1)
         parts["stop"] = gr.Button("Stop", elem_id="stop", scale=0)
         parts["keep"] = gr.Button("Stop and keep", elem_id="keep", scale=0)
-    addons.lay_out_forecast(page, parts, TAB)
+    addons.lay_out_forecast(page, form, parts, TAB)
     parts["follows"] = gr.HTML(elem_id=f"{TAB}-follows", elem_classes=["plain"], apply_default_css=False)
     _lay_out_picture_fields(form, parts)
     with gr.Column(elem_classes=["card"]):
@@ -259,8 +259,9 @@ def _wire_shelf(page: Page, form: Form, parts: Mapping[str, Any], outputs: list[
         }
 
     now = [page.model, *(form[name] for name in addons.LISTED)]
-    page.shelf.chosen(chosen, None, outputs, queue=False, **QUIET)
-    page.shelf.listed(listed, now, outputs, queue=False, **QUIET)
+    last: dict[str, Any] = {"queue": False, "trigger_mode": "always_last", **QUIET}
+    page.shelf.chosen(chosen, None, outputs, **last)
+    page.shelf.listed(listed, now, outputs, **last)
     page.model.change(None, page.model, page.shelf, js=JS_MODEL, **QUIET)
 
 
