@@ -54,7 +54,9 @@ def build(page: Page) -> None:
     """Lays the tab's part out; what a hand chooses there is wired in ui.ask."""
     first = page.spec()
     with gr.Column(elem_classes=["pane", "in-models"]):
-        page.shelf = model_shelf(page.stock.answers(), "models", f"{URL}/feed", first.key if first else "")
+        page.shelf = model_shelf(
+            page.stock.answers(), "models", f"{URL}/feed", page.stock.news.edition, first.key if first else ""
+        )
 
 
 def add_routes(app: FastAPI, stock: Stock) -> None:
@@ -171,13 +173,14 @@ class Stock:
     @_sentences
     def answer_shelf(self, asked: Asked) -> Answer:
         """Every card, as it fits the chosen model."""
+        edition = self.news.edition
         chosen = str(asked.get("model", ""))
         model = next((spec for spec in self.worker.models() if spec.key == chosen), None)
         cards = [self._row(card) for card in self.shelf.cards(model)]
         unusable = [
             {"file": one.path.name, "sentence": one.sentence} for one in self.worker.library.unusable()
         ]
-        return {"cards": cards, "unusable": unusable, "where": self._where()}
+        return {"cards": cards, "unusable": unusable, "where": self._where(), "edition": edition}
 
     @_sentences
     def answer_edit(self, asked: Asked) -> Answer:

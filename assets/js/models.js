@@ -67,9 +67,11 @@ class Models {
 
   // What comes from the server
 
-  /** {model: key of the one that is chosen, feed: address of what the server tells of its own accord}. */
+  /** {model: key of the one that is chosen, feed: address of what the server tells of its own accord,
+   * listed: the edition of which the page's lists are}. */
   show(value) {
     if (!value) return;
+    this.library ??= value.listed;
     if (value.feed && !this.feed) this.feed = new Feed(value.feed, (told) => this.hear(told));
     if ('model' in value && value.model !== this.model) {
       this.model = value.model;
@@ -81,12 +83,11 @@ class Models {
 
   hear({ library, fetches }) {
     if (library !== undefined && library !== this.library) {
-      const first = this.library === undefined;
       this.library = library;
-      this.stale = true;
+      if (library !== this.edition) this.stale = true; // else the shelf was asked for after that change
       this.known = false;
       this.refresh();
-      if (!first) this.trigger('listed');
+      this.trigger('listed');
     }
     if (fetches) this.fetch.progress(fetches);
   }
@@ -105,6 +106,7 @@ class Models {
         this.stale = false;
         const answer = await this.ask('shelf', { model: this.model ?? '' });
         if (answer.problem) this.stale = true;
+        this.edition = answer.edition;
         this.shelf.take(answer);
         this.root.dataset.ready = 'shelf';
       } else if (this.view === 'fetch' && !this.known) {

@@ -112,7 +112,7 @@ class Bench:
         if name in self.answers:
             return self.answers[name]
         if name == "shelf":
-            return {"cards": self.cards, "where": WHERE}
+            return {"cards": self.cards, "where": WHERE, "edition": self.news.edition}
         if name == "catalogue":
             return {"rows": self.rows}
         if name in ("edit", "picture"):
@@ -155,7 +155,7 @@ def build(bench: Bench) -> gr.Blocks:
     with gr.Blocks(fill_width=True) as blocks:
         pane = {"elem_classes": ["pane", "in-models"]}
         with gr.Row(elem_id="bench"), gr.Column(elem_id="work"), gr.Column(**pane):
-            panel = model_shelf({name: ask(name) for name in ASKS}, "models", "feed", "base")
+            panel = model_shelf({name: ask(name) for name in ASKS}, "models", "feed", "", "base")
         gr.Textbox(label="Prompt", elem_id="ask-prompt", lines=2)
         gr.Textbox(label="Leave out", elem_id="ask-negative_prompt")
         chosen = gr.Textbox(label="Chosen", elem_id="chosen")

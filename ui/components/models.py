@@ -19,10 +19,11 @@ Ask = Callable[[Asked], Answer]
 ASKS = ("shelf", "edit", "picture", "hash", "catalogue", "estimate", "start", "steer")
 """What the page asks. Each takes and gives a JSON object; {"problem": sentence} where nothing came of it.
 
-shelf: {"model"} -> {"cards", "where"}. edit: {"sort", "key", "notes" | "favourite"} -> {"card"}.
+shelf: {"model"} -> {"cards", "unusable", "where", "edition": the feed's, that they are of}.
+edit: {"sort", "key", "notes" | "favourite"} -> {"card"}. hash: {"sort", "key"} -> {"hash"}.
 picture: {"sort", "key", and one of "path" of an upload, "job" with "picture", "remove"} -> {"card"}.
-hash: {"sort", "key"} -> {"hash"}. catalogue: {} -> {"rows"}. estimate: {"id", "token"} -> an Estimate's
-fields. start: {"id", "token", "remember", "sort"} -> {"key"}. steer: {"key", "deed", "token", "remember"}.
+catalogue: {} -> {"rows"}. estimate: {"id", "token"} -> an Estimate's fields.
+start: {"id", "token", "remember", "sort"} -> {"key"}. steer: {"key", "deed", "token", "remember"} -> {}.
 """
 
 
@@ -36,14 +37,17 @@ class Models(Scripted, metaclass=WithoutStub):
         return {"feed": self.feed, **value} if isinstance(value, Mapping) else value
 
 
-def model_shelf(asks: Mapping[str, Ask], elem_id: str, feed: str, model: str = "", **options: Any) -> Models:
+def model_shelf(
+    asks: Mapping[str, Ask], elem_id: str, feed: str, edition: str, model: str = "", **options: Any
+) -> Models:
     """The component; its value is {"model": key of the chosen one}.
 
-    asks: a function for each of `ASKS`. feed: address of the stream, relative to the page. Events: `chosen`
-    (data: key of a model that is to paint) and `listed` (what there is, or its order, has changed).
+    asks: a function for each of `ASKS`. feed: address of the stream, relative to the page. edition: the
+    stream's present one, of which the page's lists are. Events: `chosen` (data: key of a model that is to
+    paint) and `listed` (what there is, or its order, has changed).
     """
     panel = Models(
-        value={"model": model, "feed": feed},
+        value={"model": model, "feed": feed, "listed": edition},
         elem_id=elem_id,
         elem_classes=["plain"],
         server_functions=[_named(name, asks[name]) for name in ASKS],
