@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from statistics import median
 from typing import TYPE_CHECKING
 
 from pipelines import footprint, offload, working
@@ -208,18 +209,13 @@ class Stopwatch:
         start = self.began + self.text
         for steps, end in zip(self.pictures, self.ended):
             if len(steps) >= 2:
-                own = [later - before for before, later in pairwise(steps)]
-                each = _middle(own)
+                each = median(later - before for before, later in pairwise(steps))
                 gaps.append(each)
-                rest.append(max(0.0, end - start - each * len(steps)))
+                rest.append(max(0.0, steps[0] - start - each) + end - steps[-1])
             start = end
         if not gaps:
             return None
-        return Speed(_middle(gaps), _middle(rest), self.text)
-
-
-def _middle(values: Sequence[float]) -> float:
-    return sorted(values)[(len(values) - 1) // 2]
+        return Speed(median(gaps), median(rest), self.text)
 
 
 def note(
