@@ -7,6 +7,7 @@ Keys are the only names that leave here and come back: no path that a client sen
 from __future__ import annotations
 
 import builtins
+import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -30,6 +31,9 @@ from pipelines.specs import (
 )
 
 __all__ = ["ASSETS", "STARTER", "ModelLibrary", "ModelSpec", "Unusable", "describe"]
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+"""A model's name on huggingface.co, "owner/name"."""
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 STARTER = "starter"
@@ -98,6 +102,12 @@ class ModelLibrary:
             models = [one.key for one in self.list()]
             more = f" and {len(models) - 20} more" if len(models) > 20 else ""
             there = ", ".join(models[:20]) + more or "none: put one into the models folder"
+            if _HUB_ID.fullmatch(key) and key.split("/")[0] not in {one.split("/")[0] for one in models}:
+                sentence = (
+                    f"The model {key} is not on this computer. Open the Models tab and fetch it by this name "
+                    f"(it is looked for on huggingface.co). There are {there}."
+                )
+                raise InvalidRequest({"model": sentence})
             raise InvalidRequest({"model": f"There is no model called {key[:60]!r}. There are {there}."})
         return spec
 

@@ -315,3 +315,12 @@ def test_the_skeleton_of_a_module_is_made_without_touching_other_threads(models:
     assert all(tensor.is_meta for tensor in empty.parameters())
     assert not any(buffer.is_meta for buffer in empty.buffers())
     assert torch.empty(1).device.type == "cpu"
+
+
+def test_a_model_of_the_hub_that_is_not_here_says_how_to_fetch_it(make: Make) -> None:
+    with pytest.raises(
+        InvalidRequest, match=r"stabilityai/sd-turbo is not on this computer\. Open the Models tab"
+    ):
+        load(make(), "stabilityai/sd-turbo")
+    with pytest.raises(InvalidRequest, match=r"no model called 'sd-turbo'"):
+        load(make(), "sd-turbo")

@@ -7,7 +7,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import controls, forecast, loras, painter, runs, server
+from tests.benchmarks import controls, forecast, loras, models, painter, runs, server
 from tests.benchmarks.figure import Figure
 
 BENCHMARKS = {
@@ -17,6 +17,8 @@ BENCHMARKS = {
     "startup": server.startup,
     "idle": server.idle,
     "painter": painter.painting,
+    "models": models.models,
+    "models-xl": models.models_xl,
     "led-run": controls.led_run,
     "maps": controls.maps,
     "loras": loras.switching,
