@@ -30,8 +30,9 @@ FORMATS: Mapping[str, Format] = {
 }
 """Ending of a weights file -> its format."""
 
-MOST_HEADER = 32_000_000
-"""Bytes of a header: safetensors allows 100 million, the largest of real models are some millions."""
+MOST_HEADER = 16_000_000
+"""Bytes of a header: safetensors allows 100 million, real models have some millions at most. A hostile one of
+this length costs 3 CPU-seconds and 0.4 GB, once."""
 MOST_SIDES = 32
 """Dimensions of a tensor; torch allows 64, models have at most 5."""
 

@@ -28,7 +28,6 @@ _MOST_NOTES = 20_000
 class Sidecar:
     """notes: plain text. words: trigger words. weight: what suits a LoRA, None where nothing says so."""
 
-    title: str = ""
     notes: str = ""
     words: tuple[str, ...] = ()
     weight: float | None = None
@@ -68,7 +67,6 @@ def read(folder: Path, beside: Iterable[str], records: FileRecords | None = None
     for name in sorted((one for one in beside if one.endswith(_INFOS)), key=_order):
         parts.append(_part(folder / name, records))
     return Sidecar(
-        next((part.title for part in parts if part.title), ""),
         next((part.notes for part in parts if part.notes), ""),
         next((part.words for part in parts if part.words), ()),
         next((part.weight for part in parts if part.weight is not None), None),
@@ -109,15 +107,13 @@ def _read(path: Path) -> Sidecar:
             return Sidecar()
     told = read_json(path)
     if path.name.endswith(".civitai.info"):
-        model = told.get("model")
-        name = model.get("name") if isinstance(model, dict) else None
         said = told.get("trainedWords")
         listed = said if isinstance(said, list) else []
         words = [part for one in listed[:20] if isinstance(one, str) for part in one[:4000].split(",")]
-        return Sidecar(_text(name), _plain(_raw(told.get("description"))), _words(words))
+        return Sidecar(_plain(_raw(told.get("description"))), _words(words))
     notes = "\n\n".join(filter(None, (_plain(_raw(told.get(name))) for name in ("description", "notes"))))
     words = _raw(told.get("activation text"))[:4000].split(",")
-    return Sidecar("", notes, _words(words), _weight(told.get("preferred weight")))
+    return Sidecar(notes, _words(words), _weight(told.get("preferred weight")))
 
 
 def _weight(value: Any) -> float | None:
@@ -133,10 +129,6 @@ def _words(words: Iterable[str]) -> tuple[str, ...]:
 
 def _raw(value: Any) -> str:
     return value if isinstance(value, str) else ""
-
-
-def _text(value: Any) -> str:
-    return line(_raw(value))
 
 
 def _plain(text: str) -> str:
