@@ -39,7 +39,8 @@ class Forecast:
     """bytes_needed: on the device at the peak. bytes_there: what this program may use of it. seconds: of the
     whole run, None where nothing is known. sentence: both, and the offload, for the page.
 
-    measured: whether the time comes from runs on this machine, else it is a rough estimate.
+    measured: whether the time comes from runs on this machine at this size or around it; else it is a rough
+    estimate, and said to be "about" so long.
     """
 
     bytes_needed: int
@@ -92,14 +93,15 @@ def duration(
     chosen: offload.Offload,
     to_load: int = 0,
 ) -> tuple[float | None, bool]:
-    """(seconds of the whole run, whether they come from measured runs); None where nothing is known."""
+    """(seconds of the whole run, whether runs of about this size were measured); None: nothing is known."""
     cost = cost_of(model, request)
     key = key_of(model, request, plan, chosen)
     loading = to_load / (history.read_rate or READ_RATE)
     known = history.of(key, cost.evaluation, cost.around)
     if known is not None:
         each = cost.evaluations * known.evaluation + known.around
-        return loading + known.text + request.pictures * each, True
+        seconds = loading + known.text + request.pictures * each
+        return seconds, history.covers(key, cost.evaluation)
     rate = history.matrix_rate(plan)
     if not rate or not cost.evaluation:
         return None, False

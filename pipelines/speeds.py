@@ -69,6 +69,13 @@ class Speeds:
         text = min(points, key=lambda one: abs(one.evaluation - evaluation)).speed.text
         return Speed(each, rest, text)
 
+    def covers(self, key: Sequence[str], evaluation: float) -> bool:
+        """Whether runs of that key were made at this size, or at smaller and larger ones: then their time can
+        be trusted. A size beyond all measured ones is guessed."""
+        with self._lock:
+            sizes = [one.evaluation for one in self._points.get(_name(key), ())]
+        return bool(sizes) and min(sizes) * 0.95 <= evaluation <= max(sizes) * 1.05
+
     def note(self, key: Sequence[str], evaluation: float, around: float, speed: Speed) -> None:
         """Keeps a run's speed; with one of the same setting already there, they are averaged."""
         with self._lock:

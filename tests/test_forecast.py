@@ -227,6 +227,11 @@ def test_a_setting_that_was_measured_is_told_exactly(spec: ModelSpec):
     more = forecast.forecast(spec, request.model_copy(update={"num_inference_steps": 20}), CPU, ROOM, speeds)
     assert more.seconds == pytest.approx(2.0 + 3 * (20 * 0.5 + 1.0))
     assert ", 20 s" in found.sentence
+    larger = forecast.forecast(
+        spec, request.model_copy(update={"width": 256, "height": 256}), CPU, ROOM, speeds
+    )
+    assert larger.seconds and not larger.measured
+    assert ", about " in larger.sentence
 
 
 def test_without_history_the_matrix_rate_gives_a_rough_time(spec: ModelSpec):

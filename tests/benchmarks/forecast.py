@@ -29,7 +29,7 @@ def forecasts(data: Path) -> Iterator[Figure]:
     """Errors of memory and time in percent; the issue wants 10."""
     models = data / "models"
     _sd15(models / "sd15")
-    yield from _of(data / "embedded", models, "starter", ((256, 8), (512, 8)), ((256, 20), (384, 12)))
+    yield from _of(data / "embedded", models, "starter", ((256, 16), (512, 8)), ((256, 30), (384, 20)))
     yield from _of(data / "sd15", models, "sd15", LEARNT, ASKED)
 
 
