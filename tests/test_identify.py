@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pipelines import denoisers, identify, identify_metadata
 from pipelines.headers import Header, TensorInfo
 from pipelines.identify import Identity, identify_header
-from tests.support import loras, tiny, weights
+from tests.support import loras, single_files, tiny, weights
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -166,6 +166,40 @@ def test_checkpoints_and_their_variants_are_told(
     assert (found.family, found.variant, found.text_width, found.prediction) == expected
     assert found.sort == "checkpoint" and {"unet", "vae"} < found.holds and identify.needed(found) == ()
     assert found.format == "original"
+
+
+WHOLE = {
+    "sd1": ("SD", "", {"text_encoder"}),
+    "sd1-inpaint": ("SD", "inpaint", {"text_encoder"}),
+    "sd1-edit": ("SD", "edit", {"text_encoder"}),
+    "sd2": ("SD", "", {"text_encoder"}),
+    "sdxl": ("SDXL", "", {"text_encoder", "text_encoder_2"}),
+    "sdxl-refiner": ("SDXL", "refiner", {"text_encoder_2"}),
+    "sd3": ("SD3", "", {"text_encoder", "text_encoder_2"}),
+    "flux": ("Flux", "", {"text_encoder", "text_encoder_2"}),
+}
+PARTS = {
+    **{"model.diffusion_model.": "diffusion model", "first_stage_model.": "vae", "vae.": "vae"},
+    **dict.fromkeys(("cond_stage_model.transformer.", "cond_stage_model.model."), "text encoder"),
+    **dict.fromkeys(
+        ("text_encoders.clip_l.transformer.", "text_encoders.t5xxl.transformer."), "text encoder"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_whole_pipelines_in_one_file_are_told_and_so_is_each_of_their_parts(name: str) -> None:
+    made = single_files.tensors_of(single_files.build(name), name)
+    all_of = {key: tuple(value.shape) for key, value in made.items()}
+    found, (family, variant, encoders) = told(all_of, name), WHOLE[name]
+    denoiser = "transformer" if family in ("SD3", "Flux") else "unet"
+    assert (found.sort, found.family, found.variant) == ("checkpoint", family, variant)
+    assert found.holds == encoders | {denoiser, "vae"} and identify.needed(found) == ()
+    for prefix, sort in PARTS.items():
+        part = {key.removeprefix(prefix): shape for key, shape in all_of.items() if key.startswith(prefix)}
+        if part:
+            one = told(part)
+            assert one.sort == sort and one.family == (family if sort == "diffusion model" else "")
 
 
 def test_metadata_decides_what_a_model_predicts() -> None:
