@@ -88,7 +88,6 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
     "SDXL": ("vae", "text_encoder", "text_encoder_2"),
     "SD3": ("vae", "text_encoder", "text_encoder_2"),
     "Flux": ("vae", "text_encoder", "text_encoder_2"),
-    "Stable Cascade": (),
     "Unconditional": (),
 }
 """Family -> the components that painting needs beside the denoiser; where it is not named, VAE and one text

@@ -20,9 +20,7 @@ class Prediction(NamedTuple):
 
 def is_flow(scheduler: Any) -> bool:
     """Whether the scheduler walks a flow (x = (1 - s) x0 + s noise) rather than a diffusion."""
-    config = scheduler.config
-    by_time = hasattr(scheduler, "_alpha_cumprod")
-    return bool(config.get("use_flow_sigmas", False)) or ("prediction_type" not in config and not by_time)
+    return bool(scheduler.config.get("use_flow_sigmas", False)) or "prediction_type" not in scheduler.config
 
 
 def signal_and_noise(scheduler: Any, timestep: Any) -> tuple[Tensor, Tensor]:
@@ -34,9 +32,6 @@ def signal_and_noise(scheduler: Any, timestep: Any) -> tuple[Tensor, Tensor]:
     """
     import torch
 
-    if hasattr(scheduler, "_alpha_cumprod"):  # Wuerstchen's, by a continuous time (arXiv:2306.00637)
-        kept = scheduler._alpha_cumprod(timestep.float().flatten()[:1], timestep.device)[0]
-        return kept**0.5, (1 - kept) ** 0.5
     if scheduler.config.get("prediction_type") == "trigflow":  # its timesteps are angles (arXiv:2410.11081)
         angle = torch.as_tensor(timestep).float().flatten()[0]
         return torch.cos(angle), torch.sin(angle)
@@ -84,7 +79,7 @@ def original_sample(
         if told is not None:
             return told
     alpha, sigma = signal_and_noise(scheduler, timestep)
-    kind = "flow_prediction" if is_flow(scheduler) else scheduler.config.get("prediction_type", "epsilon")
+    kind = "flow_prediction" if is_flow(scheduler) else scheduler.config["prediction_type"]
     return predict(model_output, sample, alpha, sigma, kind).pred_original_sample
 
 

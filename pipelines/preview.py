@@ -106,8 +106,6 @@ def encoded(vae: Any, pictures: Tensor) -> Tensor:
             for told in (config.latents_mean, config.latents_std)
         )
         return (mean - middle) / width
-    if kind == "PaellaVQModel":
-        return vae.encode(pictures).latents / config.scale_factor
     seen = vae.encode(pictures * 2 - 1)
     if kind == "VQModel":
         return seen.latents

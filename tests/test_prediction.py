@@ -91,3 +91,22 @@ def test_noise_and_picture_rebuild_the_sample() -> None:
 def test_unknown_prediction_type_is_refused() -> None:
     with pytest.raises(ValueError, match="no prediction type 'x'"):
         prediction.predict(X0, X0, torch.tensor(1.0), torch.tensor(1.0), "x")
+
+
+def test_sana_sprints_scheduler_tells_the_known_picture_and_its_noise() -> None:
+    from diffusers import SCMScheduler
+
+    scheduler = SCMScheduler()
+    scheduler.set_timesteps(4, intermediate_timesteps=None)
+    draw = torch.Generator().manual_seed(0)
+    x0, noise = (torch.randn(1, 4, 8, 8, generator=draw) for _ in range(2))
+    for timestep in scheduler.timesteps[:-1]:
+        alpha, sigma = prediction.signal_and_noise(scheduler, timestep)
+        sample = alpha * x0 + sigma * noise
+        velocity = alpha * noise - sigma * x0  # its derivative by the angle
+        output = scheduler.step(velocity, timestep, sample, generator=draw)
+        found = prediction.original_sample(scheduler, output, velocity, timestep, sample)
+        assert torch.allclose(found, x0, atol=1e-5)
+        assert prediction.noise_level(scheduler, timestep) == pytest.approx(
+            float(torch.tan(timestep)), rel=1e-3
+        )
