@@ -14,7 +14,7 @@ from typing import Any
 
 _SAMPLERS = (
     "Euler|Euler a|Heun|LMS|DPM2|DPM2 a|DPM++ 2M|DPM++ 2M SDE|DPM++ 2S|DPM++ 2S a|DPM++ SDE|DPM++ 3M SDE|"
-    "UniPC|DDIM|DDPM|PLMS|DEIS|LCM|TCD"
+    "UniPC|DDIM|DDPM|PLMS|DEIS|LCM|TCD|Model's own"
 ).split("|")
 _SCHEDULES = "Automatic|Uniform|Karras|Exponential|SGM Uniform|Beta|Simple".split("|")
 

@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from pipelines import foreign, metadata
 from pipelines.metadata import UnreadablePicture, embed, parse, read, read_fields, write
 from pipelines.request import GenerationRequest
-from pipelines.schedulers import SAMPLERS, SCHEDULES
+from pipelines.schedulers import OWN, SAMPLERS, SCHEDULES
 
 SUFFIXES = [".png", ".jpg", ".webp", ".avif"]
 
@@ -283,6 +283,7 @@ def test_sampler_names(name: str, expected: tuple[str, str | None]) -> None:
 
 
 def test_our_own_names_stay() -> None:
+    assert foreign.sampler(OWN) == (OWN, None)
     for name in SAMPLERS:
         assert foreign.sampler(name) == (name, None)
         for schedule in SCHEDULES:

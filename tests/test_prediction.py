@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from typing import Any
 
 import pytest
@@ -107,6 +108,6 @@ def test_sana_sprints_scheduler_tells_the_known_picture_and_its_noise() -> None:
         output = scheduler.step(velocity, timestep, sample, generator=draw)
         found = prediction.original_sample(scheduler, output, velocity, timestep, sample)
         assert torch.allclose(found, x0, atol=1e-5)
-        assert prediction.noise_level(scheduler, timestep) == pytest.approx(
-            float(torch.tan(timestep)), rel=1e-3
-        )
+        told = prediction.noise_level(scheduler, timestep)
+        beyond = float(timestep) > math.pi / 2  # noise alone: its first angle is rounded up
+        assert told == (math.inf if beyond else pytest.approx(math.tan(float(timestep)), rel=1e-3))

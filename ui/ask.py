@@ -114,7 +114,7 @@ def lay_out(page: Page) -> tuple[Form, dict[str, Component]]:
         for name in ("num_inference_steps", "guidance_scale"):
             form[name] = field(Slider, name, TAB)
         with gr.Row():
-            form["scheduler"] = field(Choice, "scheduler", TAB, choices=list(schedulers.SAMPLERS))
+            form["scheduler"] = field(Choice, "scheduler", TAB, choices=list(schedulers.names()))
             form["schedule"] = field(Choice, "schedule", TAB, choices=list(schedulers.SCHEDULES))
     with gr.Column(elem_classes=["card"]):
         with gr.Row(elem_classes=["size"]):
