@@ -6,8 +6,9 @@ import io
 import json
 import os
 import pickle
-import resource
 import struct
+import sys
+import time
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -30,6 +31,16 @@ def refused(path: Path, *words: str) -> str:
     assert sentence.endswith((".", "?")) and len(sentence) < 400 and sentence.isprintable()
     assert all(word in sentence for word in words), sentence
     return sentence
+
+
+def memory() -> float:
+    """Megabytes of memory that this process has held at most; 0 where the system does not say."""
+    try:
+        import resource
+    except ImportError:
+        return 0.0
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / 1e6 if sys.platform == "darwin" else most / 1e3
 
 
 def with_header(path: Path, told: Any, body: bytes = b"") -> Path:
@@ -143,9 +154,9 @@ def test_a_header_of_ten_gigabytes_is_not_read(tmp_path: Path, claim: int) -> No
     with path.open("wb") as stream:
         stream.write(claim.to_bytes(8, "little") + b"{")
         stream.truncate(12 * 10**9)  # a hole: the length is no lie
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = memory()
     refused(path, "claims a header of")
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kB
+    assert memory() - before < 50
 
 
 def test_names_of_files_are_made_printable_and_short(tmp_path: Path) -> None:
@@ -247,10 +258,9 @@ def test_a_pickle_that_would_run_something_is_refused_by_name(tmp_path: Path, ne
 def test_pickles_that_would_take_for_ever_are_refused_at_once(tmp_path: Path, program: bytes) -> None:
     path = tmp_path / "x.pt"
     path.write_bytes(program or b"\0")
-    before = resource.getrusage(resource.RUSAGE_SELF)
+    held, began = memory(), time.process_time()
     refused(path)
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    assert after.ru_utime - before.ru_utime < 5 and after.ru_maxrss - before.ru_maxrss < 100_000
+    assert time.process_time() - began < 5 and memory() - held < 100
 
 
 def test_copies_upon_copies_are_counted(tmp_path: Path) -> None:
@@ -258,9 +268,9 @@ def test_copies_upon_copies_are_counted(tmp_path: Path) -> None:
     listed = b"(" + b"K\x01K\x02\x86" * 5000 + b"l"
     again = b"ccollections\nOrderedDict\nh\x00\x85R0"
     (tmp_path / "x.pt").write_bytes(b"\x80\x02" + listed + b"q\x00" + again * 100_000 + b".")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
+    began = time.process_time()
     refused(tmp_path / "x.pt", "goes on without end")
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_utime - before < 10
+    assert time.process_time() - began < 10
 
 
 def test_zip_bombs_are_not_unpacked(tmp_path: Path) -> None:
@@ -268,9 +278,9 @@ def test_zip_bombs_are_not_unpacked(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bomb, bomb.open("x/data.pkl", "w") as stream:
         for _ in range(100):
             stream.write(bytes(1 << 20))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = memory()
     refused(path, "unpacks to more")
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 120_000  # kB, of 100 MB unpacked
+    assert memory() - before < 70  # of 100 unpacked
     with zipfile.ZipFile(path, "w") as other:
         other.writestr("a.txt", "no model")
     refused(path, "a zip file without weights")
