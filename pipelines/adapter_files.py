@@ -141,11 +141,24 @@ def check_finite(key: str, parts: Mapping[str, Tensor]) -> None:
 
 
 def is_finite(tensor: Any) -> bool:
-    """Whether all values are finite: one pass, without a copy as large as the tensor."""
-    import math
+    """Whether all values of a tensor on the CPU are finite.
+
+    By their bits: an exponent of ones, with either sign, is what lies above all numbers as a whole number
+    with or without sign. Two maxima of whole numbers are several times as fast as asking halves.
+    """
+    import torch
 
     if not tensor.is_floating_point() or not tensor.numel():
         return True
     wide = tensor.float() if tensor.element_size() == 1 else tensor
-    low, high = wide.aminmax()
-    return math.isfinite(float(low)) and math.isfinite(float(high))
+    bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[wide.element_size()]
+    whole = wide.detach().contiguous().view(bits).numpy()
+    least = {
+        torch.float16: 0x7C00,
+        torch.bfloat16: 0x7F80,
+        torch.float32: 0x7F80_0000,
+        torch.float64: 0x7FF0_0000_0000_0000,
+    }[wide.dtype]
+    sign = 1 << (8 * wide.element_size() - 1)
+    unsigned = whole.view(f"uint{8 * wide.element_size()}")
+    return int(whole.max()) < least and int(unsigned.max()) < sign + least

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.adapter_deltas import BrokenAdapter, Delta
-from pipelines.adapter_files import AdapterFile, cut_to, deltas_of, is_finite, read_adapter
+from pipelines.adapter_files import AdapterFile, check_finite, cut_to, deltas_of, read_adapter
 from pipelines.adapter_names import LayerNames, Target
 from pipelines.adapter_slots import Held, Layout, Limits, Slots
 from pipelines.headers import UnreadableFile
@@ -54,6 +54,10 @@ class AdapterLoader:
         self.components = adaptable(pipeline)
         self.slots = {name: slots[name] for name in self.components}
 
+    @functools.cached_property
+    def _names(self) -> LayerNames:
+        return LayerNames(self.components)
+
     def load(self, path: Path, identity: str, rank: int | None = None) -> int:
         """Loads the file under that identity. Returns how many of its layers this model does not have."""
         file = read_adapter(path)
@@ -77,7 +81,7 @@ class AdapterLoader:
     def _as_deltas(self, file: AdapterFile, identity: str) -> int:
         if file.odd:
             raise BrokenAdapter("it holds parts that no LoRA or LyCORIS adapter has")
-        deltas, unknown = deltas_of(file, LayerNames(self.components))
+        deltas, unknown = deltas_of(file, self._names)
         if not deltas:
             raise BrokenAdapter("none of its layers is one of this model's")
         by_component: dict[str, list[Delta]] = {name: [] for name in self.components}
@@ -97,55 +101,49 @@ class AdapterLoader:
 
     def _by_diffusers(self, file: AdapterFile, identity: str) -> int:
         missing = {name: slots for name, slots in self.slots.items() if identity not in slots.held}
+        for key, parts in file.layers.items():
+            check_finite(key, parts)
         targets = self._targets(file)
-        names: dict[str, str] = {}
-        swapped: set[str] = set()
+        held: dict[str, Held] = {}
         for name, slots in missing.items():
             mine = targets.get(name, {})
-            layout = layout_of(mine) if name in ("unet", "transformer") and self._swappable(file) else None
+            layout = layout_of(mine) if self._swappable(file) else None
             size = sum(tensor.nbytes for parts in mine.values() for tensor in parts.values())
             slot = slots.room_for(size, layout, self.in_use, self.limits)
-            names[name] = slot or identity
             if slot:
-                swapped.add(name)
+                _swap(slots.layers_of(slot), slot, mine)
+                slots.put(identity, Held(slot, bytes=size, layout=layout))
+            else:
+                held[name] = Held(identity, bytes=size, layout=layout)
+        if not held:
+            return 0
         try:
             with _quiet():
-                self._call_diffusers(file, names, swapped)
-            found = self._found(names)
-            held = {
-                name: Held(
-                    names[name] if layers else "",
-                    bytes=sum(_bytes(layer, names[name]) for layer in layers),
-                    layout=layout_of(targets.get(name, {})) if self._swappable(file) else None,
-                )
-                for name, layers in found.items()
-            }
-            for name in swapped:
-                _tell_alphas(found[name], names[name], targets[name])
+                self._call_diffusers(file, held, identity)
+            found = self._found(held, identity)
         except BaseException:
-            for name, slots in missing.items():
-                slots.delete(names[name])
+            for name in held:
+                self.slots[name].delete(identity)
             raise
         count = sum(len(layers) for layers in found.values())
-        expected = self._expected(file, missing, targets)
-        if count < expected and not file.odd:
-            known = sum(len(parts) for name, parts in targets.items() if name in missing)
-            if known > count:  # layers whose names diffusers does not translate
-                for name, slots in missing.items():
-                    slots.delete(names[name])
-                return self._as_deltas(file, identity)
-        if not count and not any(identity in slots.held for slots in self.slots.values()):
+        known = sum(len(targets.get(name, {})) for name in held)
+        if count < known and not file.odd:  # layers whose names diffusers does not translate
+            for name in held:
+                self.slots[name].delete(identity)
+            return self._as_deltas(file, identity)
+        if not count and len(held) == len(self.components):
             raise BrokenAdapter("none of its layers is one of this model's")
-        for name, slots in missing.items():
-            slots.put(identity, held[name])
-        return max(0, expected - count) if not file.odd else 0
+        for name, layers in found.items():
+            self.slots[name].put(identity, held[name] if layers else Held())
+        if file.odd or len(held) < len(self.components):
+            return 0
+        return max(0, sum(max(1, len(self._names.find(key))) for key in file.layers) - count)
 
-    def _call_diffusers(self, file: AdapterFile, names: Mapping[str, str], swapped: set[str]) -> None:
-        """The pipeline's own `load_lora_weights`, kept from components that hold the adapter already, and
-        told for each under which name, and whether into one that is there."""
+    def _call_diffusers(self, file: AdapterFile, wanting: Collection[str], identity: str) -> None:
+        """The pipeline's own `load_lora_weights`, kept from components that hold the adapter already."""
         if not hasattr(self.pipeline, "load_lora_weights"):
             raise BrokenAdapter("this kind of model takes no LoRA in diffusers")
-        by_module = {id(self.components[name]): name for name in names}
+        modules = {id(self.components[name]) for name in wanting}
         loader = copy.copy(self.pipeline)
 
         def guarded(load: Any) -> Any:
@@ -154,56 +152,40 @@ class AdapterLoader:
             @functools.wraps(load)
             def called(*args: Any, **kwargs: Any) -> None:
                 given = signature.bind(*args, **kwargs).arguments
-                part = next((by_module[id(one)] for one in given.values() if id(one) in by_module), None)
-                if part is None:
-                    return
-                kwargs["adapter_name"] = names[part]
-                kwargs["hotswap"] = part in swapped
-                load(*args, **kwargs)
+                if any(id(one) in modules for one in given.values()):
+                    load(*args, **kwargs)
 
             return called
 
         for method in [name for name in dir(loader) if name.startswith("load_lora_into_")]:
             setattr(loader, method, guarded(getattr(loader, method)))
         source: Any = str(file.path) if file.path.suffix == ".safetensors" else dict(file.tensors)
-        for slots in self.slots.values():
-            slots.changed()
-        loader.load_lora_weights(source, adapter_name="default", use_safetensors=True)
+        for name in wanting:
+            self.slots[name].changed()
+        loader.load_lora_weights(source, adapter_name=identity, use_safetensors=True)
 
-    def _found(self, names: Mapping[str, str]) -> dict[str, list[Any]]:
+    def _found(self, wanting: Collection[str], identity: str) -> dict[str, list[Any]]:
         """peft's layers of each component with the adapter just loaded, held against the layers' shapes."""
         found = {}
-        for component, name in names.items():
-            self.slots[component].changed()
-            found[component] = self.slots[component].layers_of(name)
-            for layer in found[component]:
-                down, up = layer.lora_A[name].weight, layer.lora_B[name].weight
+        for name in wanting:
+            self.slots[name].changed()
+            found[name] = self.slots[name].layers_of(identity)
+            for layer in found[name]:
+                down, up = layer.lora_A[identity].weight, layer.lora_B[identity].weight
                 ins, outs = layer.in_features, layer.out_features
                 if down.is_meta or up.is_meta:
                     raise BrokenAdapter("a layer has only one half of its LoRA")
                 if down.shape[1] != ins or up.shape[0] != outs or down.shape[0] != up.shape[1]:
                     raise BrokenAdapter("the shape of a layer does not fit this model's")
-                if not (is_finite(down.detach()) and is_finite(up.detach())):
-                    raise BrokenAdapter("it holds values that are no numbers (NaN or infinite)")
         return found
 
     def _targets(self, file: AdapterFile) -> dict[str, dict[Target, Mapping[str, Any]]]:
         """The file's parts by component and layer, as far as their names are known here."""
-        names = LayerNames(self.components)
         targets: dict[str, dict[Target, Mapping[str, Any]]] = {}
         for key, parts in file.layers.items():
-            for target in names.find(key):
+            for target in self._names.find(key):
                 targets.setdefault(target.component, {})[target] = parts
         return targets
-
-    def _expected(
-        self, file: AdapterFile, missing: Collection[str], targets: Mapping[str, Mapping[Target, Any]]
-    ) -> int:
-        """How many layers should have been loaded: the known ones that were missing, and those unknown."""
-        if len(missing) < len(self.components):
-            return sum(len(parts) for name, parts in targets.items() if name in missing)
-        known = LayerNames(self.components)
-        return sum(max(1, len(known.find(key))) for key in file.layers)
 
     def _swappable(self, file: AdapterFile) -> bool:
         """Whether alphas are told by the tensors alone, and shapes say all."""
@@ -221,20 +203,15 @@ def layout_of(parts: Mapping[Target, Mapping[str, Any]]) -> Layout | None:
     )
 
 
-def _tell_alphas(layers: list[Any], name: str, parts: Mapping[Target, Mapping[str, Any]]) -> None:
-    """A swap changes a layer's scaling, but not the alpha from which a weight is worked out later."""
+def _swap(layers: list[Any], name: str, parts: Mapping[Target, Mapping[str, Any]]) -> None:
+    """Puts a LoRA of the same layers and shapes in the place of the one of that name, as peft's hot swap does
+    for denoisers: nothing is injected, and what was compiled stays so."""
     by_layer = {id(target.module): each for target, each in parts.items()}
     for layer in layers:
         each = by_layer[id(layer.get_base_layer())]
+        layer.lora_A[name].weight.data.copy_(each["down"])
+        layer.lora_B[name].weight.data.copy_(each["up"])
         layer.lora_alpha[name] = float(each["alpha"]) if "alpha" in each else layer.r[name]
-
-
-def _bytes(layer: Any, name: str) -> int:
-    return sum(
-        weight.numel() * weight.element_size()
-        for part in (layer.lora_A[name], layer.lora_B[name])
-        for weight in part.parameters()
-    )
 
 
 def _device_of(component: Any) -> Any:

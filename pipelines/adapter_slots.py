@@ -81,16 +81,13 @@ class Slots:
         self._set = wanted
 
     def _set_layers(self, weights: Sequence[tuple[str, float]]) -> None:
+        """What peft's enable_adapters, set_adapter and set_scale come to, without the walk over all weights
+        to say which are to be trained: that makes up nine tenths of a switch, and nothing is trained here."""
         names = [name for name, _ in weights]
         for layer in self.layers():
-            if not names:
-                if not layer.disable_adapters:
-                    layer.enable_adapters(False)
-                continue
-            if layer.disable_adapters:
-                layer.enable_adapters(True)
-            if layer.active_adapters != names:
-                layer.set_adapter(names, inference_mode=True)
+            state = layer.__dict__  # a module's own attributes: nn.Module's way to set them is slow
+            state["_disable_adapters"] = not names
+            state["_active_adapter"] = names
             for name, weight in weights:
                 layer.set_scale(name, weight)
 
@@ -119,8 +116,7 @@ class Slots:
         component = self.component
         self.changed()
         for layer in self.layers():
-            if name in layer.active_adapters:  # else peft would make another one active
-                layer.set_adapter([], inference_mode=True)
+            layer._active_adapter = []  # else peft would make another one active
             layer.delete_adapter(name)
         configs = getattr(component, "peft_config", None)
         if configs is not None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pipelines import adapter_tags, refining
+from pipelines import adapter_tags, families, refining
 from pipelines.adapter_tags import Tag, read_tags, tag_name
 from pipelines.addons import AddonSpec, misfit
 from pipelines.events import Loading
@@ -72,6 +72,10 @@ def _find(library: ModelLibrary, name: str, field: str) -> AddonSpec:
 def check(request: GenerationRequest, model: ModelSpec, library: ModelLibrary) -> None:
     """Raises `InvalidRequest` for LoRAs and refiners that there are none of or that do not fit the model, and
     for more clip skip than its text encoder has layers."""
+    taken = families.fields_of(model)
+    request = families.settled(request, model)
+    if "loras" not in taken and adapter_tags.has_tags(request.prompt):
+        raise InvalidRequest({"prompt": f"{model.title} takes no LoRAs: leave <lora:...> out of the prompt."})
     for one in wanted(request, library):
         if (why := misfit(one.addon, model)) is not None:
             raise InvalidRequest({one.field: f"{why} Remove it, or choose a model that it fits."})

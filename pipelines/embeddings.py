@@ -140,6 +140,9 @@ class Vocabulary:
         try:
             embedding: Embedding | None = read_embedding(spec.path, spec.name)
         except (UnreadableFile, OSError) as problem:
+            if self.widths is None:
+                self._read[spec.key] = None
+                return None
             raise InvalidRequest({"prompt": f"{problem} Leave {spec.name!r} out of the prompt."}) from problem
         if embedding is not None and self.widths is not None:
             # SDXL's refiner has the second of the two text encoders alone.

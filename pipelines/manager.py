@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines import checks, control, decoding, embeddings, families, offload, prompts, repaint, schedulers
 from pipelines.adapters import ActiveAdapters, Adapters, hashes
+from pipelines.addons import misfit
 from pipelines.control import ControlLibrary, ControlSpec
 from pipelines.control_modes import control_modes
 from pipelines.detectors import Detectors
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
     from pipelines.forecast import Forecast, Stopwatch
     from pipelines.models import ModelLibrary
     from pipelines.outputs import Outputs
-    from pipelines.prompts import Encoded
     from pipelines.pictures import Original
+    from pipelines.prompts import Encoded
     from pipelines.request import ControlUnit, GenerationRequest, Quantisation
 
 
@@ -325,7 +326,8 @@ class PipelineManager:
         with self._tokenizer_lock:  # one of its own: fast tokenizers must not be shared between threads
             if spec.path not in self._tokenizers:
                 self._tokenizers[spec.path] = self.models.tokenizer(spec)
-            return prompts.count_tokens(prompt, self._tokenizers[spec.path])
+            named = [one for one in self.library.addons("embedding") if misfit(one, spec) is None]
+            return prompts.count_tokens(prompt, self._tokenizers[spec.path], embeddings.Vocabulary(named))
 
 
 def _pass_over_shift(scheduler: Any) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pipelines.adapter_deltas import BrokenAdapter, Hook
-from pipelines.adapter_files import deltas_of, read_adapter
+from pipelines.adapter_files import deltas_of, is_finite, read_adapter
 from pipelines.adapter_names import LayerNames, original_unet_names
 from tests.support import loras, tiny
 
@@ -270,3 +270,16 @@ def test_values_that_are_no_numbers_are_told(tmp_path: Path) -> None:
     file = write(tmp_path / "a.safetensors", {"unet.linear.diff": difference})
     with pytest.raises(BrokenAdapter, match="no numbers"):
         deltas_of(read_adapter(file), LayerNames({"unet": Denoiser()}))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_finite_is_told_by_bits(dtype: torch.dtype) -> None:
+    info = torch.finfo(dtype)
+    numbers = torch.tensor([0.0, -0.0, 1.5, -2.0, info.max, info.min, info.tiny, -info.tiny]).to(dtype)
+    numbers[4], numbers[5] = info.max, info.min
+    assert is_finite(numbers)
+    for odd in (float("inf"), float("-inf"), float("nan"), -float("nan")):
+        for place in range(len(numbers)):
+            wrong = numbers.clone()
+            wrong[place] = odd
+            assert not is_finite(wrong)

@@ -302,3 +302,8 @@ def test_a_new_encoder_is_not_taken_for_an_old_one() -> None:
     one, other = tiny.sd(), tiny.sd()
     assert memory.encoders_of(one) != memory.encoders_of(other)
     assert memory.encoders_of(one) == memory.encoders_of(one)
+
+
+def test_the_live_count_knows_embeddings(manager: PipelineManager) -> None:
+    assert str(manager.count_tokens("sd", "a bad-hands.v2 <lora:ink:1>")) == "4/75"
+    assert str(manager.count_tokens("sd", "a broken")) == "7/75"  # letters alone: it cannot be read
