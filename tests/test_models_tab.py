@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,24 @@ def test_cards_say_what_a_file_is_and_why_it_does_not_fit(stock: Stock, folder: 
     answer = stock.answers()["shelf"]({"model": "nonsense"})
     assert [one["file"] for one in answer["unusable"]] == ["broken.safetensors"]
     assert answer["where"]["folders"] == [str(folder)]
+
+
+def test_a_change_that_nobody_told_of_is_found_when_the_shelf_is_looked_at(
+    stock: Stock, folder: Path, tiny_models: Path
+) -> None:
+    assert [spec.key for spec in stock.models() if spec.source == "folder"] == []
+    shelf(stock)
+    before = stock.news.edition
+    shutil.copytree(tiny_models / "sd", folder / "checkpoints" / "late")
+    try:
+        assert "checkpoint/late" in shelf(stock)
+        assert stock.news.edition != before
+        assert [spec.key for spec in stock.models() if spec.source == "folder"] == ["late"]
+        told = stock.news.edition
+        shelf(stock)
+        assert stock.news.edition == told
+    finally:
+        shutil.rmtree(folder / "checkpoints")
 
 
 def test_notes_stars_and_pictures_are_kept(stock: Stock, tmp_path: Path) -> None:

@@ -177,10 +177,15 @@ class Stock:
         chosen = str(asked.get("model", ""))
         model = next((spec for spec in self.worker.models() if spec.key == chosen), None)
         cards = [self._row(card) for card in self.shelf.cards(model)]
+        listed = {spec.key for spec in self._models[1]}
+        if self._models[0] and listed != {card["key"] for card in cards if card["sort"] in MODELS}:
+            self._models = ("", [])  # a change that the system did not tell of
+            self.news.changed()
         unusable = [
             {"file": one.path.name, "sentence": one.sentence} for one in self.worker.library.unusable()
         ]
-        return {"cards": cards, "unusable": unusable, "where": self._where(), "edition": edition}
+        told = {"unusable": unusable, "where": self._where(), "note": self.watcher.problem}
+        return {"cards": cards, "edition": edition, **told}
 
     @_sentences
     def answer_edit(self, asked: Asked) -> Answer:

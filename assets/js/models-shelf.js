@@ -40,20 +40,22 @@ export class Shelf {
     this.grid.addEventListener('focusin', ({ target }) => this.reach(this.cardOf(target)));
     this.none = el('div.models-none', { hidden: true });
     this.count = el('p.models-count', { role: 'status' });
+    this.note = el('p.models-count', { role: 'status' });
     this.details = new Details(this);
     const bar = el('div.models-bar', {}, this.search, this.family, this.order, this.fitting);
     this.unusable = el('details.models-unusable', { hidden: true }, el('summary'), el('ul'));
-    const list = el('div.models-list', {}, this.sorts, this.count, this.grid, this.none, this.unusable);
+    const list = el('div.models-list', {}, this.sorts, this.note, this.count, this.grid, this.none, this.unusable);
     this.root = el('div.models-shelf', {}, bar, el('div.models-split', {}, list, this.details.root), this.details.dialog);
   }
 
   // What comes from the server
 
-  /** {cards, where, unusable: rows of "file" and "sentence"}, or only the "problem" that there is. */
+  /** {cards, where, note, unusable: rows of "file" and "sentence"}, or only the "problem" that there is. */
   take(answer) {
     this.where = answer.where ?? this.where;
     if (answer.cards) this.rows = answer.cards;
     this.problem = answer.problem ?? '';
+    say(this.note, answer.note ?? '');
     this.drawUnusable(answer.unusable ?? []);
     for (const row of this.rows) row.text = plain([row.title, row.file, row.family, ...row.words].join(' '));
     this.draw();

@@ -19,7 +19,7 @@ Ask = Callable[[Asked], Answer]
 ASKS = ("shelf", "edit", "picture", "hash", "catalogue", "estimate", "start", "steer")
 """What the page asks. Each takes and gives a JSON object; {"problem": sentence} where nothing came of it.
 
-shelf: {"model"} -> {"cards", "unusable", "where", "edition": the feed's, that they are of}.
+shelf: {"model"} -> {"cards", "unusable", "where", "note", "edition": of the stream, that they are of}.
 edit: {"sort", "key", "notes" | "favourite"} -> {"card"}. hash: {"sort", "key"} -> {"hash"}.
 picture: {"sort", "key", and one of "path" of an upload, "job" with "picture", "remove"} -> {"card"}.
 catalogue: {} -> {"rows"}. estimate: {"id", "token"} -> an Estimate's fields.
