@@ -242,7 +242,7 @@ class ModelLibrary:
             by_name = few_steps.named(f"{key} {identity.title}", identity.family)
         return AddonSpec(
             key=key,
-            title=identity.title or key.rpartition("/")[2],
+            title=_card_title(found.path) or identity.title or key.rpartition("/")[2],
             sort=identity.sort,
             path=found.path,
             family=identity.family,
@@ -332,6 +332,11 @@ def _unread(found: Found, identity: Identity) -> str:
         f"{shown(found.path)} is a {kind} model in a single file, of which Darkroom reads those of SD, SDXL, "
         "SD3 and Flux. Put the model's diffusers folder here, or fetch it by its name on the hub."
     )
+
+
+def _card_title(path: Path) -> str:
+    """What the card.json of a folder calls it; this project's own have one."""
+    return str(read_json(path / "card.json").get("title", ""))[:100] if path.is_dir() else ""
 
 
 def _free(found: Found, taken: Mapping[str, Any]) -> str:

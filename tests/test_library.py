@@ -572,3 +572,8 @@ def test_control_networks_fit_by_what_they_add_to(tmp_path: Path) -> None:
 def test_the_embedded_add_ons_come_first() -> None:
     first = ModelLibrary().addons("controlnet")[0]
     assert first.source == "embedded" and first.path.parent == ASSETS / "controlnets"
+
+
+def test_the_projects_own_networks_are_called_as_their_cards_say() -> None:
+    titles = {addon.title for addon in ModelLibrary().addons("controlnet")}
+    assert {"Storybook edge", "Storybook pose"} <= titles
