@@ -209,8 +209,12 @@ def _swap(layers: list[Any], name: str, parts: Mapping[Target, Mapping[str, Any]
     by_layer = {id(target.module): each for target, each in parts.items()}
     for layer in layers:
         each = by_layer[id(layer.get_base_layer())]
-        layer.lora_A[name].weight.data.copy_(each["down"])
-        layer.lora_B[name].weight.data.copy_(each["up"])
+        for half, tensor in ((layer.lora_A, each["down"]), (layer.lora_B, each["up"])):
+            weight = half[name].weight
+            if weight.device.type == "cpu":
+                weight.data = tensor.to(weight.dtype)  # the mapped file itself; copying costs a fault a page
+            else:
+                weight.data.copy_(tensor)  # where it was: compiled graphs may know the address
         layer.lora_alpha[name] = float(each["alpha"]) if "alpha" in each else layer.r[name]
 
 
