@@ -6,7 +6,9 @@ the processor they are one. What a run uses is pinned; room is made before anyth
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -53,7 +55,8 @@ class ComponentCache:
 
     budgets: asked each time room is needed, since the machine is shared. move: brings a component to the
     device (True) or back (False); None where RAM and device are one. evicted: told each key that went.
-    freed: called after something went, to give the memory back to the system.
+    freed: called after something went, to give the memory back to the system; told whether something of it
+    is still held, by a cycle or by someone else.
     """
 
     def __init__(
@@ -61,7 +64,7 @@ class ComponentCache:
         budgets: Callable[[], Budgets],
         move: Callable[[Any, bool], None] | None = None,
         evicted: Callable[[str], None] = lambda key: None,
-        freed: Callable[[], None] = lambda: None,
+        freed: Callable[[bool], None] = lambda lingering: None,
     ):
         self.budgets, self._move, self._evicted, self._freed = budgets, move, evicted, freed
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
@@ -145,7 +148,7 @@ class ComponentCache:
                 self._move(entry.value, False)
                 entry.on_device = False
             if leaving:
-                self._freed()
+                self._freed(False)
             for entry in wanted:
                 self._move(entry.value, True)
                 entry.on_device = True
@@ -165,9 +168,7 @@ class ComponentCache:
     def drop(self, keys: Iterable[str] | None = None) -> None:
         """Lets go of those components, of all without `keys`; what is in use stays."""
         with self._changed:
-            gone = [key for key in (list(self._entries) if keys is None else keys) if self._drop(key)]
-        if gone:
-            self._freed()
+            self._drop_all(list(self._entries) if keys is None else keys)
 
     def holds(self, key: str) -> bool:
         return key in self._entries
@@ -198,10 +199,7 @@ class ComponentCache:
             going.append(key)
             left -= self._entries[key].size
         self._refuse_above(budget, left, size, title)  # nothing goes for what would not fit even then
-        for key in going:
-            self._drop(key)
-        if going:
-            self._freed()
+        self._drop_all(going)
 
     def _refuse_above(self, budget: int, held: int, size: int, title: str) -> None:
         if held + size > budget:
@@ -210,15 +208,21 @@ class ComponentCache:
                 "made free. Choose a smaller model or a smaller number format, or close other programs."
             )
 
-    def _drop(self, key: str) -> bool:
-        entry = self._entries.get(key)
-        if entry is None or entry.pins:
-            return False
+    def _drop_all(self, keys: Iterable[str]) -> None:
+        going = [key for key in keys if key in self._entries and not self._entries[key].pins]
+        if going:
+            watched = [ref for key in going if (ref := self._drop(key)) is not None]
+            self._freed(any(ref() is not None for ref in watched))
+
+    def _drop(self, key: str) -> weakref.ref[Any] | None:
+        entry = self._entries[key]
         if entry.on_device and self._move is not None:
             self._move(entry.value, False)
         del self._entries[key]
         self._evicted(key)
-        return True
+        with contextlib.suppress(TypeError):  # not all things can be watched
+            return weakref.ref(entry.value)
+        return None
 
     def _to_leave_device(self, need: int, coming: list[_Entry]) -> list[_Entry]:
         budget = self.budgets().device

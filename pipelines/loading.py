@@ -6,12 +6,14 @@ what was found is remembered, and afterwards a load maps the file and hands its 
 
 from __future__ import annotations
 
+import copy
 import errno
 import hashlib
 import importlib
 import inspect
 import json
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +56,7 @@ class Loader:
         tell: Callable[[str], None] = lambda sentence: None,
     ):
         self.plan, self.cache, self.weights, self.tell = plan, cache, weights, tell
+        self._empty = Skeletons()
         self._first: dict[str, threading.Lock] = {}
         self._first_lock = threading.Lock()
 
@@ -71,7 +74,7 @@ class Loader:
             key = small_key(part)
             return key, self.cache.get(key, lambda: small(part), small_bytes(part), what), 0
         dtype = self.plan.torch_dtype
-        stamp = part.stamp(self.plan.dtype)
+        rearranged, stamp = self._rearranges(part), self._stamp(part)
         record, state = self._known(part, stamp, dtype, what)
         ending = quantising.key(part.name, record.bytes, quantisation)
         size = quantising.size_after(part.name, record.bytes, dtype.itemsize, quantisation)
@@ -80,16 +83,15 @@ class Loader:
 
         def make() -> Any:
             nonlocal opened
-            empty = skeleton(part)
+            empty = self._empty.of(part)
             if opened is None:
                 opened = self.weights.open(record.content) if record.stored else read_state(part, empty)[0]
+            if rearranged and record.stored:
+                opened = _turned(opened, (0, 3, 1, 2))
             module = assemble(part, empty, opened)
             opened = None
             if ending:
                 quantising.quantise(module, quantisation)
-            flat = all(weight.dim() <= 4 for weight in module.parameters())  # video VAEs have no such layout
-            if part.name == "vae" and self.plan.channels_last and flat:
-                module.to(memory_format=_channels_last())
             return module
 
         return key, self.cache.get(key, make, size, what), size
@@ -98,6 +100,8 @@ class Loader:
         """Bytes of a component's weights as they run here, from its headers alone."""
         if not part.files:
             return small_bytes(part)
+        if (record := self.weights.recall(self._stamp(part))) is not None:
+            return record.bytes
         width = self.plan.torch_dtype.itemsize
         total = 0
         for file in part.files:
@@ -110,6 +114,12 @@ class Loader:
                     count *= side
                 total += count * (width if info.dtype.startswith(("F", "BF")) else 1)
         return total
+
+    def _stamp(self, part: Part) -> str:
+        return part.stamp(self.plan.dtype, "channels last" if self._rearranges(part) else "")
+
+    def _rearranges(self, part: Part) -> bool:
+        return part.name == "vae" and self.plan.channels_last
 
     def _known(
         self, part: Part, stamp: str, dtype: torch.dtype, what: str
@@ -130,6 +140,10 @@ class Loader:
 
     def _find_out(self, part: Part, dtype: torch.dtype) -> tuple[Record, Mapping[str, Tensor] | None]:
         state, dtypes, as_it_is = native(part, dtype)
+        if self._rearranges(part) and (turned := _turned(state, (0, 2, 3, 1))) is not state:
+            # Kept in the order in which convolutions run fastest, so that a load need not copy it.
+            state = {name: tensor.contiguous() for name, tensor in turned.items()}
+            as_it_is = False
         size = sum(tensor.numel() * dtypes[name].itemsize for name, tensor in state.items())
         if as_it_is:
             return Record(digest(state, dtypes), size, stored=False), None
@@ -221,13 +235,20 @@ def _renamed(state: Mapping[str, Tensor], wanted: Mapping[str, Any]) -> dict[str
 
 def assemble(part: Part, empty: Any, state: Mapping[str, Tensor]) -> Any:
     """The module with those tensors, which it takes as they are: none is copied."""
-    empty.load_state_dict(state, assign=True, strict=False)
-    for name in state.keys() - empty.state_dict().keys():  # buffers that files do not hold
-        owner, _, last = name.rpartition(".")
-        empty.get_submodule(owner)._buffers[last] = state[name]
+    from torch.nn import Parameter
+
+    for prefix, module in empty.named_modules():
+        before = f"{prefix}." if prefix else ""
+        for name in module._parameters:
+            if (tensor := state.get(f"{before}{name}")) is not None:
+                module._parameters[name] = Parameter(tensor, requires_grad=False)
+        for name in module._buffers:
+            if (tensor := state.get(f"{before}{name}")) is not None:
+                module._buffers[name] = tensor
     if hasattr(empty, "tie_weights"):
         empty.tie_weights()
-    left = [name for name, value in values(empty).items() if value.is_meta]
+    held = [*empty.named_parameters(), *empty.named_buffers()]
+    left = [name for name, value in held if value.is_meta]
     if left:
         raise BadWeights(f"{part.where} lacks {left[0]} and {len(left) - 1} more weights.")
     return empty.eval()
@@ -369,10 +390,63 @@ def _shape(tensor: Any) -> str:
     return " x ".join(str(side) for side in tensor.shape) or "1"
 
 
-def _channels_last() -> Any:
-    import torch
+def _turned(state: Mapping[str, Tensor], order: tuple[int, ...]) -> Mapping[str, Tensor]:
+    """The weights of two-dimensional convolutions with their sides in another order; the same `state` where
+    there are three-dimensional ones, for which torch has no such layout."""
+    if any(tensor.dim() > 4 for tensor in state.values()):
+        return state
+    return {name: one.permute(order) if one.dim() == 4 else one for name, one in state.items()}
 
-    return torch.channels_last
+
+class Skeletons:
+    """Empty modules by class and config: the second of a kind is copied from the first, which is several
+    times as fast as building it."""
+
+    MOST = 12
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, part: Part) -> Any:
+        """A module without weights that nobody else has."""
+        key = json.dumps([part.library, part.class_name, dict(part.config)], sort_keys=True, default=str)
+        with self._lock:
+            kept = self._kept.get(key)
+            if kept is not None:
+                self._kept.move_to_end(key)
+        if kept is None:
+            kept = skeleton(part)
+            with self._lock:
+                self._kept[key] = kept
+                while len(self._kept) > self.MOST:
+                    self._kept.popitem(last=False)
+        return _copied(kept, {})
+
+
+_SHARED = (int, float, str, bool, type(None), type)
+
+
+def _copied(module: Any, memo: dict[int, Any]) -> Any:
+    """A copy of an empty module. As copy.deepcopy, but without looking at what never differs."""
+    if id(module) in memo:
+        return memo[id(module)]
+    new = memo[id(module)] = module.__class__.__new__(module.__class__)
+    for name, value in module.__dict__.items():
+        if name == "_modules":
+            made: Any = {key: None if one is None else _copied(one, memo) for key, one in value.items()}
+        elif name == "_parameters":
+            made = dict(value)  # meta tensors, each to be replaced
+        elif name == "_buffers":
+            made = {key: None if one is None else one.clone() for key, one in value.items()}
+        elif isinstance(value, _SHARED):
+            made = value
+        elif isinstance(value, dict | set | list) and not value:
+            made = type(value)()
+        else:
+            made = copy.deepcopy(value, memo)
+        new.__dict__[name] = made
+    return new
 
 
 def _without_weights() -> Any:
@@ -382,12 +456,18 @@ def _without_weights() -> Any:
     from torch.overrides import TorchFunctionMode
 
     drawn = {torch.empty, torch.randn, torch.rand}
+    inits = ("torch.nn.init", "transformers.initialization")
+    filled = {torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.zero_, torch.Tensor.fill_}
 
     class WithoutWeights(TorchFunctionMode):
         def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             kwargs = kwargs or {}
             if function in drawn and kwargs.get("device") is None:
                 kwargs = {**kwargs, "device": "meta"}
+            elif function in filled or getattr(function, "__module__", "") in inits:
+                tensor = args[0] if args else kwargs.get("tensor")
+                if isinstance(tensor, torch.Tensor) and tensor.is_meta:
+                    return tensor  # there is nothing to fill
             return function(*args, **kwargs)
 
     return WithoutWeights

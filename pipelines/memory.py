@@ -203,15 +203,19 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(part in told for part in _SAID)
 
 
-def give_back() -> None:
-    """Returns what is not used any more to the system and the device: after an eviction or a failed try."""
+def give_back(collect: bool = True) -> None:
+    """Returns what is not used any more to the system and the device: after an eviction or a failed try.
+
+    collect: also looks for what only cycles hold, which takes a tenth of a second.
+    """
     import ctypes
     import gc
     import sys
 
     import torch
 
-    gc.collect()
+    if collect:
+        gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     if torch.backends.mps.is_available():

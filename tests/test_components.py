@@ -36,7 +36,7 @@ def cache_of(ram: int, device: int = 0, **more: Any) -> ComponentCache:
 def test_the_least_recently_used_goes_first_and_before_the_new_one_is_loaded() -> None:
     gone: list[str] = []
     freed: list[int] = []
-    cache = cache_of(100, evicted=gone.append, freed=lambda: freed.append(cache.bytes))
+    cache = cache_of(100, evicted=gone.append, freed=lambda lingering: freed.append(cache.bytes))
     loads = Loads(cache)
     a = loads.get("a", 40)
     loads.get("b", 40)

@@ -173,8 +173,12 @@ def test_a_second_start_maps_what_the_first_converted(models: Path, tmp_path: Pa
 def test_weights_that_run_as_they_are_stored_are_not_copied(models: Path, tmp_path: Path) -> None:
     plan = devices.choose("cpu", "float32")
     own = LoadedModels(ModelLibrary([models]), plan, tmp_path, lambda: Budgets(10**9, 10**9))
-    unet = own.load(own.library.find("sd")).pipeline.unet
-    assert list((tmp_path / "cache/weights").glob("*/*.safetensors")) == []
+    model = own.load(own.library.find("sd"))
+    unet = model.pipeline.unet
+    kept = list((tmp_path / "cache/weights").glob("*/*.safetensors"))
+    assert [file.parent.name for file in kept] == [model.keys["vae"].split("-")[0]], (
+        "it is laid out otherwise"
+    )
     held = read_tensors([models / "sd/unet/diffusion_pytorch_model.safetensors"])
     assert torch.equal(unet.conv_in.weight, held["conv_in.weight"])
 
