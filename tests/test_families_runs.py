@@ -153,7 +153,7 @@ def plain_pipeline(models: Path, model: str, class_name: str) -> Any:
 
     pipe = getattr(diffusers, class_name).from_pretrained(models / model)
     pipe.set_progress_bar_config(disable=True)
-    if type(pipe.components.get("vae")).__name__ == "AutoencoderKL":
+    if "vae" in pipe.components and type(pipe.vae).__name__ != "AutoencoderKLQwenImage":  # of five dimensions
         pipe.vae.to(memory_format=torch.channels_last)
     return pipe
 
