@@ -36,6 +36,8 @@ class Models {
     this.host = root.closest('.block') ?? root;
     this.id = this.host.id;
     this.build();
+    this.library = props.listed; // the edition of which the page's lists are
+    this.feed = new Feed(props.feed, (told) => this.hear(told));
     // The shelf is asked for when it is first seen; the tab may be turned without any event of ours.
     this.sight = new IntersectionObserver((entries) => this.see(entries.at(-1).isIntersecting));
     this.sight.observe(root);
@@ -67,12 +69,9 @@ class Models {
 
   // What comes from the server
 
-  /** {model: key of the one that is chosen, feed: address of what the server tells of its own accord,
-   * listed: the edition of which the page's lists are}. */
+  /** {model: key of the one that is chosen}. */
   show(value) {
     if (!value) return;
-    this.library ??= value.listed;
-    if (value.feed && !this.feed) this.feed = new Feed(value.feed, (told) => this.hear(told));
     if ('model' in value && value.model !== this.model) {
       this.model = value.model;
       this.shelf.choose(value.model);

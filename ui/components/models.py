@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ui.components.base import Scripted, WithoutStub, script
+from ui.components.base import Scripted, script
 
 Asked = dict[str, Any]
 Answer = dict[str, Any]
@@ -27,27 +27,19 @@ start: {"id", "token", "remember", "sort"} -> {"key"}. steer: {"key", "deed", "t
 """
 
 
-class Models(Scripted, metaclass=WithoutStub):
-    """The component. What never changes of its value goes along with every part that is sent."""
-
-    feed: str = ""
-
-    def postprocess(self, value: Any) -> Any:
-        """The value with the feed's address, which a part that is drawn first would lack."""
-        return {"feed": self.feed, **value} if isinstance(value, Mapping) else value
-
-
 def model_shelf(
     asks: Mapping[str, Ask], elem_id: str, feed: str, edition: str, model: str = "", **options: Any
-) -> Models:
+) -> Scripted:
     """The component; its value is {"model": key of the chosen one}.
 
     asks: a function for each of `ASKS`. feed: address of the stream, relative to the page. edition: the
     stream's present one, of which the page's lists are. Events: `chosen` (data: key of a model that is to
     paint) and `listed` (what there is, or its order, has changed).
     """
-    panel = Models(
-        value={"model": model, "feed": feed, "listed": edition},
+    return Scripted(
+        value={"model": model},
+        feed=feed,
+        listed=edition,
         elem_id=elem_id,
         elem_classes=["plain"],
         server_functions=[_named(name, asks[name]) for name in ASKS],
@@ -55,8 +47,6 @@ def model_shelf(
         **script("models.js", "chosen", "listed"),
         **options,
     )
-    panel.feed = feed
-    return panel
 
 
 def _named(name: str, answer: Ask) -> Ask:
