@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipelines import devices, loading, parts
+from pipelines import devices, loading, parts, skeletons
 from pipelines.components import Budgets
 from pipelines.loaded import LoadedModels
 from pipelines.models import ModelLibrary
@@ -311,7 +311,7 @@ def test_places_on_a_device_and_back_keep_the_weights() -> None:
 def test_the_skeleton_of_a_module_is_made_without_touching_other_threads(models: Path) -> None:
     part = parts.of_folder(models / "sd").parts["text_encoder"]
     assert part is not None
-    empty = loading.skeleton(part)
+    empty = skeletons.skeleton(part)
     assert all(tensor.is_meta for tensor in empty.parameters())
     assert not any(buffer.is_meta for buffer in empty.buffers())
     assert torch.empty(1).device.type == "cpu"

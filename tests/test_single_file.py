@@ -18,10 +18,10 @@ from pipelines.components import Budgets
 from pipelines.headers import Header, TensorInfo, read_header
 from pipelines.identify import Identity, identify
 from pipelines.loaded import LoadedModels
-from pipelines.loading import skeleton
 from pipelines.models import ModelLibrary
 from pipelines.parts import Part
 from pipelines.request import InvalidRequest
+from pipelines.skeletons import skeleton
 from tests.support import single_files, tiny
 from tests.test_loading import assert_same
 

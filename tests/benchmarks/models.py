@@ -28,8 +28,8 @@ def build(architecture: str, folder: Path, dtype: Any, seed: int) -> Path:
     from safetensors.torch import save_file
 
     from pipelines import packed_tokenizers, single_file
-    from pipelines.loading import skeleton
     from pipelines.parts import Part
+    from pipelines.skeletons import skeleton
 
     shutil.copytree(single_file.CONFIGS / architecture, folder)
     index = json.loads((folder / "model_index.json").read_text())
@@ -80,11 +80,10 @@ def touch(pipeline: Any) -> int:
     for module in modules(pipeline):
         for tensor in module.state_dict().values():
             flat = tensor.detach()
-            if flat.is_contiguous():
-                flat = flat.reshape(-1).view(torch.uint8)
-                total += int(flat[: len(flat) // 8 * 8].view(torch.int64).sum())
-            else:
-                total += int(flat.sum(dtype=torch.float32).isnan())
+            if not flat.is_contiguous():  # a VAE's convolutions: their channels lie last
+                flat = flat.permute(0, 2, 3, 1)
+            flat = flat.reshape(-1).view(torch.uint8)
+            total += int(flat[: len(flat) // 8 * 8].view(torch.int64).sum())
     return total
 
 
@@ -186,7 +185,7 @@ def _measured(architecture: str, data: Path, names: tuple[str, ...]) -> Iterator
     detail = (
         f"{once:.2f} s with hashing, looking for NaN, writing {held / 1e9:.2f} GB, fitting the preview's map"
     )
-    yield Figure("first load ever / converting load by diffusers", once / converted, 3, detail=detail)
+    yield Figure("first load ever / converting load by diffusers", once / converted, 4, detail=detail)
     yield _cold(data, spec, own, stored)
     yield _peak(data, architecture, held)
     model = own.load(spec)
