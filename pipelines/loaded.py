@@ -6,6 +6,7 @@ once, and a model goes when one of its components was needed no longer.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import json
@@ -273,6 +274,8 @@ class LoadedModels:
         told = self.weights.note(f"rgb-{key}") if key else {}
         if told:
             return LatentToRGB.from_lists(told["weight"], told["bias"])
+        with contextlib.suppress(DoesNotFit):  # where half precision runs at all, and faster
+            self.cache.to_device([key])
         fitted = LatentToRGB.of(pipeline)
         if key:
             self.weights.keep_note(f"rgb-{key}", fitted.as_lists())

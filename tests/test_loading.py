@@ -11,13 +11,18 @@ from typing import Any
 import diffusers
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from pipelines import devices, loading, parts, skeletons
 from pipelines.components import Budgets
 from pipelines.loaded import LoadedModels
+from pipelines.manager import PipelineManager
 from pipelines.models import ModelLibrary
+from pipelines.outputs import Outputs
+from pipelines.pictures import PictureStore
 from pipelines.request import InvalidRequest
+from pipelines.run import Control
 from tests.support import tiny
 
 FAMILIES = ("sd", "sd-v", "sd-inpaint", "sdxl", "sd3", "flux")
@@ -260,6 +265,33 @@ def test_a_model_is_loaded_ahead_and_found_ready(make: Make) -> None:
     ready = load(loaded, "sdxl", emit=told.append)
     assert told == []
     assert_same(ready.pipeline.unet, load(make("bfloat16"), "sdxl").pipeline.unet)
+
+
+def test_a_run_beside_a_load_paints_the_same_picture(models: Path, tmp_path: Path) -> None:
+    manager = PipelineManager(
+        ModelLibrary([models]),
+        devices.choose("cpu", "bfloat16"),
+        Outputs(tmp_path / "outputs"),
+        PictureStore(tmp_path / "data/inputs"),
+    )
+
+    def paint() -> bytes:
+        asked = tiny.request(model="sd", num_inference_steps=6, scheduler="Euler")
+        ended = manager.run(asked, lambda event: None, Control())
+        return Image.open(ended.pictures[0].path).tobytes()
+
+    alone = paint()
+    for other in ("sdxl", "flux", "sd3"):
+        manager.preload(other)
+    beside = [paint() for _ in range(2)]
+    for other in ("sdxl", "flux", "sd3"):
+        manager.models.preload(manager.library.find(other)).join(60)
+    assert beside == [alone, alone]
+    assert set(manager.status().models) == {"sd", "sdxl", "flux", "sd3"}
+    assert_same(
+        manager.load("sdxl").pipeline.unet,
+        diffusers.UNet2DConditionModel.from_pretrained(models / "sdxl/unet", dtype=torch.bfloat16),
+    )
 
 
 def test_a_load_joins_the_one_under_way(make: Make) -> None:
