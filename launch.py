@@ -870,15 +870,17 @@ def test(argv: Sequence[str]) -> int:
     # The tests without a browser share the cores, one thread each; those with one have the machine to
     # themselves, because a page that is kept waiting is another test.
     workers = str(max(1, min(8, os.cpu_count() or 1)))
-    apart = ["-m", "not browser", "-n", workers, "--dist", "loadfile"]
-    runs = {"pytest": argv} if argv else {"pytest": apart, "pytest, with a browser": ["-m", "browser"]}
+    apart: Sequence[str] = ["-m", "not browser", "-n", workers, "--dist", "loadfile"]
+    runs: dict[str, Sequence[str]] = (
+        {"pytest": argv} if argv else {"pytest": apart, "pytest, with a browser": ["-m", "browser"]}
+    )
     code = 0
-    for name, words in runs.items():
+    for name, options in runs.items():
         # pytest's summary closes the output, so the tests' conftest.py repeats there what failed before.
         os.environ["DARKROOM_FAILED_CHECKS"] = ", ".join(failed)
         say(f"== {name}")
-        threads = {"OMP_NUM_THREADS": "1"} if words is apart else {}
-        ended = subprocess.call([python, "-m", "pytest", *words], cwd=ROOT, env={**os.environ, **threads})
+        threads = {"OMP_NUM_THREADS": "1"} if options is apart else {}
+        ended = subprocess.call([python, "-m", "pytest", *options], cwd=ROOT, env={**os.environ, **threads})
         if ended:
             failed.append(name)
         code = code or ended

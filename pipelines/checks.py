@@ -27,8 +27,8 @@ def check(request: GenerationRequest, model: ModelSpec, controls: ControlLibrary
     """Raises `InvalidRequest` where prompt, task, sampler, size, control units and model do not go
     together."""
     taken = families.fields_of(model)
-    if "prompt" in taken and not request.prompt.strip():
-        raise InvalidRequest({"prompt": "Prompt is empty: write what the picture shows."})
+    if problems := wordless(request.prompt, model):
+        raise InvalidRequest(problems)
     _check_task(request, model)
     schedulers.check_request(request, model.kind)
     _check_sampler(request, model)
@@ -38,6 +38,13 @@ def check(request: GenerationRequest, model: ModelSpec, controls: ControlLibrary
         _check_picture_run(request, model)
     control.check(request, model, controls)
     adapters.check(request, model, controls.models)
+
+
+def wordless(prompt: str, model: ModelSpec) -> dict[str, str]:
+    """The problem of a prompt without words, for a model that wants some; empty where there is none."""
+    if prompt.strip() or "prompt" not in families.fields_of(model):
+        return {}
+    return {"prompt": "Prompt is empty: write what the picture shows."}
 
 
 def samplers_of(model: ModelSpec, task: Task = "text2image") -> tuple[str, ...]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from pipelines.control import ControlSpec
-    from pipelines.request import ControlUnit
+    from pipelines.request import ControlUnit, Task
 
 NO_PIPELINE = frozenset(
     [("SD3", task, "controlnet") for task in ("image2image", "inpaint")]
@@ -237,7 +237,7 @@ def _count(state: Mapping[str, Any], prefix: str) -> int:
 # --------------------------------------------------------------------------------- views and their arguments
 
 
-def view(base: Any, task: str, networks: Sequence[Any] = (), scheduler: Any = None) -> Any:
+def view(base: Any, task: Task, networks: Sequence[Any] = (), scheduler: Any = None) -> Any:
     """A disposable pipeline for `task` over the components of `base`, led by `networks`, one for each control
     unit in their order; the same network may be given for several.
 

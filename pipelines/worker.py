@@ -90,7 +90,7 @@ class Worker:
         return job.id
 
     def recorded(self, request: GenerationRequest) -> str | None:
-        """The finished job that is known to have made the very pictures of `request`, None where there is none.
+        """The finished job that has made the very pictures of `request`, None where there is none.
 
         Same settings and seeds, same weights, and all pictures still where they were kept.
         """

@@ -198,9 +198,7 @@ def test_a_random_seed_is_never_answered_from_the_record(worker: Worker) -> None
     assert worker.recorded(request(seed=-1)) is None
 
 
-def test_other_weights_are_not_answered_from_the_record(
-    tiny_models: Path, tmp_path: Path
-) -> None:
+def test_other_weights_are_not_answered_from_the_record(tiny_models: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_models / "sd", tmp_path / "models" / "sd")
     with pipelines.open(
         tmp_path / "data", models=[tmp_path / "models"], device="cpu", dtype="float32"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import gradio as gr
 from gradio.components import Component
 
-from pipelines import addons, families
+from pipelines import addons, checks, families
 from pipelines.request import GenerationRequest, InvalidRequest
 from ui.components.fold import fold
 from ui.components.forecast import forecast_line
@@ -136,6 +136,12 @@ def chosen(
         there = given.get(name) in [key for _, key in choices]
         shown[form[name]] = gr.update(choices=choices, value=given[name] if there else "")
     return shown
+
+
+def samplers(spec: ModelSpec, *wanted: Any) -> dict[str, Any]:
+    """The update of the list of samplers for a model: the first that is wanted and can lead it is chosen."""
+    there = checks.samplers_of(spec)
+    return gr.update(choices=list(there), value=next((one for one in wanted if one in there), there[0]))
 
 
 def takes(spec: ModelSpec) -> dict[str, Any]:

@@ -32,6 +32,7 @@ STORE, SECRET = "darkroom.form", "darkroom"
 """Where the browser keeps the form. The secret is no secret: Gradio scrambles the store with it, and one
 that were drawn anew at each start could not be read after a restart."""
 
+DEFAULT_SAMPLER = GenerationRequest.model_fields["scheduler"].default
 PANELS = {"controls": MOST_CONTROLS, "loras": MOST_LORAS}
 """Fields that are panels of rows, each with more than the request takes (on, open), and the most rows."""
 
@@ -225,14 +226,14 @@ def _wire_fields(page: Page, form: Form, parts: Mapping[str, Any]) -> None:
         None, inputs=form["subseed_strength"], outputs=parts["more"], js=JS_MORE, **QUIET
     )
 
-    def chosen(key: Any) -> dict[Component, Any]:
-        return _model_chosen(page, form, parts, key, {})
+    def chosen(key: Any, sampler: Any) -> dict[Component, Any]:
+        return _model_chosen(page, form, parts, key, {}, sampler)
 
     def example(event: gr.EventData) -> str:
         return str(getattr(event, "prompt", ""))
 
     outputs = [page.stage, parts["sizes"], parts["takes"], *form.values()]
-    page.model.input(chosen, page.model, outputs, queue=False, **QUIET)
+    page.model.input(chosen, [page.model, form["scheduler"]], outputs, queue=False, **QUIET)
     _wire_shelf(page, form, parts, outputs)
     # The stage's own events.
     page.stage.example(example, outputs=form["prompt"], queue=False, **QUIET)
@@ -243,8 +244,8 @@ def _wire_fields(page: Page, form: Form, parts: Mapping[str, Any]) -> None:
 def _wire_shelf(page: Page, form: Form, parts: Mapping[str, Any], outputs: list[Component]) -> None:
     """What the Models tab changes: the chosen model, and what there is to choose."""
 
-    def chosen(event: gr.EventData) -> dict[Component, Any]:
-        return _model_chosen(page, form, parts, getattr(event, "key", None), {})
+    def chosen(event: gr.EventData, sampler: Any) -> dict[Component, Any]:
+        return _model_chosen(page, form, parts, getattr(event, "key", None), {}, sampler)
 
     def listed(key: Any, *now: Any) -> dict[Component, Any]:
         """The lists anew; a model that is gone gives way to the first there is."""
@@ -260,7 +261,7 @@ def _wire_shelf(page: Page, form: Form, parts: Mapping[str, Any], outputs: list[
 
     now = [page.model, *(form[name] for name in addons.LISTED)]
     last: dict[str, Any] = {"queue": False, "trigger_mode": "always_last", **QUIET}
-    page.shelf.chosen(chosen, None, outputs, **last)
+    page.shelf.chosen(chosen, form["scheduler"], outputs, **last)
     page.shelf.listed(listed, now, outputs, **last)
     page.model.change(None, page.model, page.shelf, js=JS_MODEL, **QUIET)
 
@@ -385,9 +386,15 @@ def _wire_memory(page: Page, form: Form, parts: Mapping[str, Any]) -> None:
 
 
 def _model_chosen(
-    page: Page, form: Form, parts: Mapping[str, Any], key: Any, given: Mapping[str, Any]
+    page: Page,
+    form: Form,
+    parts: Mapping[str, Any],
+    key: Any,
+    given: Mapping[str, Any],
+    sampler: Any = None,
 ) -> dict[Component, Any]:
-    """A model's own settings, shapes and examples, with what is `given` over its settings."""
+    """A model's own settings, shapes and examples, with what is `given` over its settings. sampler: the one
+    that is chosen now, which stays where model and `given` say nothing of it."""
     spec = page.spec(key)
     if spec is None:
         return {}
@@ -401,6 +408,9 @@ def _model_chosen(
         parts["sizes"]: {"presets": presets(native_size(spec))},
         **filled(form, {**sound(spec.defaults), **given}),
         page.model: gr.update(choices=page.choices(), value=spec.key),
+        form["scheduler"]: addons.samplers(
+            spec, given.get("scheduler"), spec.defaults.get("scheduler"), sampler, DEFAULT_SAMPLER
+        ),
         **follows,
         page.units: {**units, "networks": networks(page, spec)},
         page.loras: {**loras, **follows[page.loras]},

@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
+from pipelines import checks
 from pipelines.events import PictureDone
 from pipelines.metadata import UnreadablePicture
 from pipelines.models import ModelSpec
@@ -77,7 +78,7 @@ class Page:
     async def generate(self, **values: Any) -> AsyncIterator[str]:
         """Submits what the form holds and tells the stage its story; bad values are told by field."""
         try:
-            request = GenerationRequest.parse(requested(values))
+            request = self.request(values)
             if (job_id := self.worker.recorded(request)) is not None:
                 yield sent({"again": job_id, **view.message(self.worker.job(job_id), [], 0, 0)})
             else:
@@ -87,6 +88,16 @@ class Page:
             return
         async for message in view.follow(self.worker, job_id):
             yield sent(message)
+
+    def request(self, values: Mapping[str, Any]) -> GenerationRequest:
+        """The request in the page's values. Raises `InvalidRequest` with all that is wrong with them, a
+        prompt without words among it, which only the model can tell."""
+        prompt, model = values.get("prompt"), self.spec(values.get("model"))
+        empty = checks.wordless(prompt, model) if model and isinstance(prompt, str) else {}
+        try:
+            return GenerationRequest.parse(requested(values))
+        except InvalidRequest as problem:
+            raise InvalidRequest({**empty, **problem.problems}) from None
 
     async def run_batch(self, **values: Any) -> AsyncIterator[str]:
         """Paints the batch's pictures one after the other and tells the batch how far it is; the stage asks
