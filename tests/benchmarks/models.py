@@ -88,17 +88,13 @@ def touch(pipeline: Any) -> int:
 
 
 def touch_files(files: list[Path]) -> int:
-    """The same of files that are mapped, without torch's modules."""
-    import mmap
-
-    import numpy as np
+    """The same of files that are mapped, without modules and their tensors."""
+    import torch
 
     total = 0
     for file in files:
-        with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            values = np.frombuffer(mapped, np.int64, len(mapped) // 8)
-            total += int(values.sum())
-            del values
+        count = file.stat().st_size // 8
+        total += int(torch.from_file(str(file), shared=False, size=count, dtype=torch.int64).sum())
     return total
 
 
