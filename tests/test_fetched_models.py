@@ -145,7 +145,9 @@ def test_a_pipeline_spread_over_repositories_becomes_one(hub: TinyHub, make: Mak
 
 
 @pytest.mark.parametrize(
-    ("build", "sort"), [(tiny.sd_controlnet, "controlnet"), (tiny.sd_adapter, "adapter")], ids=str
+    ("build", "sort"),
+    [(tiny.sd_controlnet, "controlnet"), (tiny.sd_adapter, "adapter")],
+    ids=["controlnet", "adapter"],
 )
 def test_add_ons_are_listed(
     hub: TinyHub,
