@@ -355,7 +355,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--paths", type=int, default=64 if gpu else 16, help="shards of paths")
     parser.add_argument("--path-shard", type=int, default=paths.SHARD, help="paths in a shard")
     parser.add_argument("--fewer-minutes", type=float, default=10 if gpu else 20)
-    parser.add_argument("--style-shards", type=int, default=4, help="drawn shards a style is learned from")
+    parser.add_argument("--style-shards", type=int, default=3, help="drawn shards a style is learned from")
     parser.add_argument("--style-minutes", type=float, default=5 if gpu else 12, help="for each style")
     parser.add_argument("--pixels-minutes", type=float, default=10 if gpu else 30)
     parser.add_argument("--steps", type=int, default=1 << 40, help="end every stage after so many steps")
