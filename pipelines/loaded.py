@@ -249,7 +249,7 @@ class LoadedModels:
         for part in blueprint.parts.values():
             if part is not None:
                 size = self.loader.bytes_of(part)
-                key = part.stamp() if part.files else loading.small_key(part)
+                key = part.stamp() if part.files else self.loader.small_key(part)
                 sizes[key] = quantising.size_after(part.name, size, width, quantisation)
         return sum(sizes.values())
 

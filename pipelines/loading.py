@@ -55,6 +55,7 @@ class Loader:
     ):
         self.plan, self.cache, self.weights, self.tell = plan, cache, weights, tell
         self._empty = Skeletons()
+        self._small_keys: dict[str, str] = {}
         self._first: dict[str, threading.Lock] = {}
         self._first_lock = threading.Lock()
 
@@ -69,7 +70,7 @@ class Loader:
         if not part.files:
             if "Tokenizer" not in part.class_name:
                 return "", small(part), 0
-            key = small_key(part)
+            key = self.small_key(part)
             return key, self.cache.get(key, lambda: small(part), small_bytes(part), what), 0
         dtype = self.plan.torch_dtype
         rearranged, stamp = self._rearranges(part), self._stamp(part)
@@ -93,6 +94,13 @@ class Loader:
             return module
 
         return key, self.cache.get(key, make, size, what), size
+
+    def small_key(self, part: Part) -> str:
+        """Of a tokenizer by its content, so that models with the same one share it; looked at once."""
+        stamp = part.stamp()
+        if stamp not in self._small_keys:
+            self._small_keys[stamp] = small_key(part)
+        return self._small_keys[stamp]
 
     def bytes_of(self, part: Part) -> int:
         """Bytes of a component's weights as they run here, from its headers alone."""
@@ -249,7 +257,7 @@ def assemble(part: Part, empty: Any, state: Mapping[str, Tensor]) -> Any:
     left = [name for name, value in held if value.is_meta]
     if left:
         raise BadWeights(f"{part.where} lacks {left[0]} and {len(left) - 1} more weights.")
-    return empty.eval()
+    return empty.eval() if empty.training else empty
 
 
 def values(module: Any) -> dict[str, Tensor]:
@@ -281,7 +289,7 @@ def small(part: Part) -> Any:
 
 
 def small_key(part: Part) -> str:
-    """Of a tokenizer by its content, so that models with the same one share it."""
+    """Hash over a tokenizer's files."""
     hashed = hashlib.sha256(f"{part.class_name} {json.dumps(part.config, sort_keys=True)}".encode())
     files = part.folder.iterdir() if part.folder else ()
     for file in sorted(one for one in files if one.is_file()):

@@ -65,7 +65,7 @@ class Skeletons:
             if kept is not None:
                 self._kept.move_to_end(key)
         if kept is None:
-            kept = skeleton(part)
+            kept = skeleton(part).eval()
             with self._lock:
                 self._kept[key] = kept
                 while len(self._kept) > self.MOST:
@@ -74,6 +74,10 @@ class Skeletons:
 
 
 _SHARED = (int, float, str, bool, type(None), type)
+
+
+def _plain(values: tuple[Any, ...]) -> bool:
+    return all(isinstance(one, _SHARED) for one in values)
 
 
 def _copied(module: Any, memo: dict[int, Any]) -> Any:
@@ -88,7 +92,7 @@ def _copied(module: Any, memo: dict[int, Any]) -> Any:
             made = dict(value)  # meta tensors, each to be replaced
         elif name == "_buffers":
             made = {key: None if one is None else one.clone() for key, one in value.items()}
-        elif isinstance(value, _SHARED):
+        elif isinstance(value, _SHARED) or (isinstance(value, tuple) and _plain(value)):
             made = value
         elif isinstance(value, dict | set | list) and not value:
             made = type(value)()
