@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipelines import adapters, control, families, schedulers
+from pipelines import families, schedulers
+from pipelines.controlnet import control
+from pipelines.lora import adapters
 from pipelines.request import GenerationRequest, InvalidRequest
 
 if TYPE_CHECKING:
-    from pipelines.control import ControlLibrary
-    from pipelines.models import ModelSpec
+    from pipelines.controlnet.control import ControlLibrary
+    from pipelines.library.models import ModelSpec
     from pipelines.request import Task
 
 _TABS = {"text2image": "Text", "image2image": "Image", "inpaint": "Inpaint"}

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipelines.decoding import LatentsKept
+from pipelines.budget.decoding import LatentsKept
+from pipelines.budget.memory import is_out_of_memory
 from pipelines.events import Cancelled, EngineState, Event, Failed, Picture, PictureDone
-from pipelines.memory import is_out_of_memory
-from pipelines.models import STARTER, ModelLibrary
-from pipelines.places import hub_cache_folder
-from pipelines.records import FileRecords
+from pipelines.library.models import STARTER, ModelLibrary
+from pipelines.library.places import hub_cache_folder
+from pipelines.library.records import FileRecords
 from pipelines.request import GenerationRequest, InvalidRequest
 
 Emit = Callable[[Event], None]

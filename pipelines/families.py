@@ -15,7 +15,7 @@ from pipelines.request import GenerationRequest, Task
 from pipelines.schedulers import OWN, Kind
 
 if TYPE_CHECKING:
-    from pipelines.models import ModelSpec
+    from pipelines.library.models import ModelSpec
 
 Latents = Literal["grid", "packed", "patched", "video", "pixels"]
 """How a denoiser holds its sample: (n, c, h, w); a sequence of 2 x 2 patches; the same without the patches'

@@ -16,18 +16,21 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines import checks, control, decoding, embeddings, families, offload, prompts, repaint, schedulers
-from pipelines.adapters import ActiveAdapters, Adapters, hashes
-from pipelines.addons import misfit
-from pipelines.control import ControlLibrary, ControlSpec
-from pipelines.control_modes import control_modes
-from pipelines.detectors import Detectors
+from pipelines import checks, families, prompts, repaint, schedulers
+from pipelines.budget import decoding, offload
+from pipelines.budget.offload import Offload
+from pipelines.budget.placing import Placing, both
+from pipelines.controlnet import control
+from pipelines.controlnet.control import ControlLibrary, ControlSpec
+from pipelines.controlnet.control_modes import control_modes
+from pipelines.controlnet.detectors import Detectors
 from pipelines.events import Finished, Picture, PictureDone
-from pipelines.loaded import LoadedModel, LoadedModels, ResidentStatus, control_files, control_key
+from pipelines.library.addons import misfit
+from pipelines.load.loaded import LoadedModel, LoadedModels, ResidentStatus, control_files, control_key
+from pipelines.lora import embeddings
+from pipelines.lora.adapters import ActiveAdapters, Adapters, hashes
 from pipelines.metadata import UnreadablePicture
-from pipelines.offload import Offload
 from pipelines.pictures import PictureStore
-from pipelines.placing import Placing, both
 from pipelines.prompt_memory import PromptMemory
 from pipelines.refining import Refined
 from pipelines.request import InvalidRequest
@@ -37,10 +40,10 @@ from pipelines.run import Control, Emit, GenerationCancelled, PictureRun, Shown
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from pipelines.budget.forecast import Forecast, Stopwatch
     from pipelines.devices import DevicePlan
-    from pipelines.embeddings import Vocabulary
-    from pipelines.forecast import Forecast, Stopwatch
-    from pipelines.models import ModelLibrary
+    from pipelines.library.models import ModelLibrary
+    from pipelines.lora.embeddings import Vocabulary
     from pipelines.outputs import Outputs
     from pipelines.pictures import Original
     from pipelines.prompts import Encoded

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
-from pipelines import adapter_tags, foreign, picture_fields
+from pipelines import foreign, picture_fields
+from pipelines.lora import adapter_tags
 
 if TYPE_CHECKING:
     import numpy as np

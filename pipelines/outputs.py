@@ -20,7 +20,7 @@ from pipelines.preview import jpeg
 if TYPE_CHECKING:
     import numpy as np
 
-    from pipelines.models import ModelSpec
+    from pipelines.library.models import ModelSpec
     from pipelines.request import GenerationRequest
 
 

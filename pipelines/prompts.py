@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipelines.embeddings import Vocabulary
+from pipelines.lora.embeddings import Vocabulary
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,7 +17,7 @@ from pipelines.request import InvalidRequest
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pipelines.models import ModelLibrary, ModelSpec
+    from pipelines.library.models import ModelLibrary, ModelSpec
     from pipelines.request import GenerationRequest
 
 _FAMILIES = ("SD", "SDXL")

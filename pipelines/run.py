@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pipelines.families import FamilyRow
-    from pipelines.models import ModelSpec
+    from pipelines.library.models import ModelSpec
     from pipelines.preview import LatentToRGB
     from pipelines.recorder import Step
     from pipelines.repaint import Canvas

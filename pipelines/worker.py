@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pipelines import checks
 from pipelines.batch import BatchBook
-from pipelines.control import ControlLibrary
+from pipelines.controlnet.control import ControlLibrary
 from pipelines.engine import STARTING, Engine
 from pipelines.events import Cancelled, EngineState, Event, Failed, Finished, Loading, Queued
-from pipelines.models import ModelLibrary, ModelSpec
+from pipelines.library.models import ModelLibrary, ModelSpec
 from pipelines.pictures import PictureStore
 from pipelines.request import ControlUnit, GenerationRequest
 
 if TYPE_CHECKING:
-    from pipelines.forecast import Forecast
+    from pipelines.budget.forecast import Forecast
 
 FINISHED_JOBS_KEPT = 200
 """How many ended jobs stay to be looked at; their pictures are on disk in any case."""

@@ -74,9 +74,9 @@ def build(folder: Path) -> Path:
 def soak(models: Path, data: Path, swaps: int, seed: int = 0) -> Soaked:
     """Runs `swaps` requests, each on another model than the last. models: as `build` makes it."""
     from pipelines import devices
-    from pipelines.components import Budgets
+    from pipelines.library.models import ModelLibrary
+    from pipelines.load.components import Budgets
     from pipelines.manager import PipelineManager
-    from pipelines.models import ModelLibrary
     from pipelines.outputs import Outputs
     from pipelines.pictures import PictureStore
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines.adapter_deltas import BrokenAdapter, Hook
-from pipelines.adapter_files import deltas_of, is_finite, read_adapter
-from pipelines.adapter_names import LayerNames, original_unet_names
+from pipelines.lora.adapter_deltas import BrokenAdapter, Hook
+from pipelines.lora.adapter_files import deltas_of, is_finite, read_adapter
+from pipelines.lora.adapter_names import LayerNames, original_unet_names
 from tests.support import loras, tiny
 
 

@@ -14,13 +14,13 @@ import torch
 from PIL import Image
 
 from pipelines import devices
-from pipelines.adapter_loading import identity_of
-from pipelines.adapter_names import original_unet_names
-from pipelines.adapter_slots import Limits
-from pipelines.adapters import Adapters, factor_at, known, wanted
 from pipelines.events import Finished, Loading
+from pipelines.library.models import ModelLibrary
+from pipelines.lora.adapter_loading import identity_of
+from pipelines.lora.adapter_names import original_unet_names
+from pipelines.lora.adapter_slots import Limits
+from pipelines.lora.adapters import Adapters, factor_at, known, wanted
 from pipelines.manager import PipelineManager
-from pipelines.models import ModelLibrary
 from pipelines.outputs import Outputs
 from pipelines.pictures import PictureStore
 from pipelines.request import GenerationRequest, InvalidRequest, LoraWeight
@@ -359,7 +359,7 @@ def test_a_broken_one_is_told_and_changes_nothing(name: str, field: str, manager
 
 
 def test_unknown_and_misfitting_ones_are_told(manager: PipelineManager) -> None:
-    from pipelines.adapters import check
+    from pipelines.lora.adapters import check
 
     library, spec = manager.library, manager.library.find("sd")
     with pytest.raises(InvalidRequest) as told:

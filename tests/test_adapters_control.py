@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from PIL import Image
 
-from pipelines import control, devices
+from pipelines import devices
+from pipelines.controlnet import control
+from pipelines.library.models import ModelLibrary
 from pipelines.manager import PipelineManager
-from pipelines.models import ModelLibrary
 from pipelines.outputs import Outputs
 from pipelines.pictures import PictureStore
 from pipelines.run import Control

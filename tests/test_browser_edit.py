@@ -20,8 +20,8 @@ from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 import pipelines
+from pipelines.controlnet.poses import JOINTS
 from pipelines.events import PictureDone
-from pipelines.poses import JOINTS
 from pipelines.starter.joints import read_joints
 from pipelines.starter.reader import read_attributes
 from pipelines.worker import Job, Worker

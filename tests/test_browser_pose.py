@@ -18,8 +18,8 @@ import uvicorn
 from fastapi import FastAPI
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from pipelines import poses
-from pipelines.poses import JOINTS
+from pipelines.controlnet import poses
+from pipelines.controlnet.poses import JOINTS
 from ui import web
 from ui.app import ASSETS
 from ui.components.base import ASSETS_URL

@@ -26,7 +26,7 @@ from fastapi.responses import Response
 from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
-from pipelines import poses
+from pipelines.controlnet import poses
 from pipelines.request import MOST_CONTROLS, ControlUnit, GenerationRequest, InvalidRequest
 from tests.test_browser_page import AXE, CHROMIUM
 from ui import web

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pipelines import catalogue, fetch_plan, hub, schedulers
+from pipelines import schedulers
 from pipelines.families import ALL_TAKE, FAMILIES, PIPELINES
+from pipelines.fetch import catalogue, fetch_plan, hub
 from pipelines.request import GenerationRequest
 
 ROWS = catalogue.read()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipelines import checks
-from pipelines.control import ControlLibrary
-from pipelines.models import ModelSpec
+from pipelines.controlnet.control import ControlLibrary
+from pipelines.library.models import ModelSpec
 from pipelines.request import GenerationRequest, InvalidRequest
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.components import Budgets, ComponentCache, DoesNotFit
+from pipelines.load.components import Budgets, ComponentCache, DoesNotFit
 
 
 class Loads:

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines import control
-from pipelines.control import NO_PIPELINE, ControlLibrary, ControlSpec, control_kwargs, view
-from pipelines.control_files import Sizes, residual_widths
-from pipelines.control_networks import OCCURRENCE, own
-from pipelines.models import ASSETS, ModelLibrary
-from pipelines.preprocessors import PREPROCESSORS
+from pipelines.controlnet import control
+from pipelines.controlnet.control import NO_PIPELINE, ControlLibrary, ControlSpec, control_kwargs, view
+from pipelines.controlnet.control_files import Sizes, residual_widths
+from pipelines.controlnet.control_networks import OCCURRENCE, own
+from pipelines.controlnet.preprocessors import PREPROCESSORS
+from pipelines.library.models import ASSETS, ModelLibrary
 from pipelines.request import ControlUnit, GenerationRequest, InvalidRequest
 from tests.support import tiny
 from tests.support.led import call, picture, unit

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.control_modes import SOFTENING, control_modes, weighed
-from pipelines.control_networks import control_kwargs, view
+from pipelines.controlnet.control_modes import SOFTENING, control_modes, weighed
+from pipelines.controlnet.control_networks import control_kwargs, view
 from pipelines.request import ControlUnit
 from tests.support import tiny
 from tests.support.led import call, picture, unit

@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from pipelines import decoding
+from pipelines.budget import decoding
 from pipelines.devices import DevicePlan
-from pipelines.models import ASSETS
+from pipelines.library.models import ASSETS
 from tests.support import tiny
 
 CPU = DevicePlan("cpu", "float32", False, "")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.detectors import PREPROCESSORS, RESIDENT_DETECTORS, Detectors, control_map
-from pipelines.preprocessors import UNION_MODES
+from pipelines.controlnet.detectors import PREPROCESSORS, RESIDENT_DETECTORS, Detectors, control_map
+from pipelines.controlnet.preprocessors import UNION_MODES
 from pipelines.request import InvalidRequest
 from pipelines.resizing import MODES, is_drawn, resized
 from tests.support.led import picture, unit
@@ -108,7 +108,7 @@ def test_a_ready_map_is_followed_as_it_is(detectors: Detectors) -> None:
 
 
 def test_a_pose_is_drawn_at_the_size(detectors: Detectors) -> None:
-    from pipelines.poses import draw_poses
+    from pipelines.controlnet.poses import draw_poses
 
     pose = ((0.5, 0.2), (0.5, 0.4), (0.3, 0.4), *[None] * 15)
     asked = unit(pose=(pose,), image=None, preprocessor="none")
@@ -190,7 +190,7 @@ def test_missing_weights_are_named_with_where_to_get_them(
 
 @pytest.mark.parametrize("key", ["dwpose", "mediapipe_face"])
 def test_missing_packages_are_named(key: str, detectors: Detectors, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.detectors.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("pipelines.controlnet.detectors.importlib.util.find_spec", lambda name: None)
     with pytest.raises(InvalidRequest, match=f"pip install {' '.join(PREPROCESSORS[key].packages)}"):
         detectors.map(key, scene(64, 64))
 
@@ -374,7 +374,7 @@ def test_poses_are_detected_as_shares(annotators: Path, monkeypatch: pytest.Monk
     assert found[1][:3] == ((0.5, 0.25), (0.5, 0.5), None) and len(found[0]) == 18
     drawn = np.asarray(detectors.map("openpose", scene(96, 64)))
     assert drawn.any()
-    from pipelines.poses import draw_poses
+    from pipelines.controlnet.poses import draw_poses
 
     np.testing.assert_array_equal(drawn, draw_poses(found, 96, 64))
 

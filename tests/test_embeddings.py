@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 
 from pipelines import devices, prompts
-from pipelines.adapters import check
-from pipelines.embeddings import Vocabulary, hashes, read_embedding, vocabulary_of
-from pipelines.headers import UnreadableFile
+from pipelines.library.headers import UnreadableFile
+from pipelines.library.models import ModelLibrary
+from pipelines.lora.adapters import check
+from pipelines.lora.embeddings import Vocabulary, hashes, read_embedding, vocabulary_of
 from pipelines.manager import PipelineManager
-from pipelines.models import ModelLibrary
 from pipelines.outputs import Outputs
 from pipelines.pictures import PictureStore
 from pipelines.prompt_memory import PromptMemory

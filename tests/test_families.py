@@ -10,9 +10,9 @@ import diffusers
 import pytest
 
 from pipelines import checks, families, schedulers
-from pipelines.control import ControlLibrary
+from pipelines.controlnet.control import ControlLibrary
 from pipelines.families import ALL_TAKE, FAMILIES, PIPELINES
-from pipelines.models import ModelSpec
+from pipelines.library.models import ModelSpec
 from pipelines.request import GenerationRequest, InvalidRequest
 
 

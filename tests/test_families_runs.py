@@ -14,8 +14,8 @@ from PIL import Image
 
 from pipelines import checks, devices
 from pipelines.events import Event, Finished, StepEvent
+from pipelines.library.models import ModelLibrary
 from pipelines.manager import PipelineManager
-from pipelines.models import ModelLibrary
 from pipelines.outputs import Outputs
 from pipelines.pictures import PictureStore
 from pipelines.request import GenerationRequest

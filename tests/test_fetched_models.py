@@ -13,8 +13,8 @@ import numpy
 import pytest
 from safetensors.numpy import save
 
-from pipelines.catalogue import CatalogueRow
-from pipelines.models import ModelLibrary
+from pipelines.fetch.catalogue import CatalogueRow
+from pipelines.library.models import ModelLibrary
 from tests.support import tiny
 from tests.support.hub import Repo, TinyHub
 from tests.support.hub_fixtures import Make, fetched, hub, make  # noqa: F401

@@ -17,9 +17,9 @@ import pytest
 from huggingface_hub import constants
 from safetensors.numpy import save
 
-from pipelines import fetch_states, transfer
-from pipelines.catalogue import CatalogueRow
-from pipelines.fetching import Fetcher, FetchProblem, FetchState
+from pipelines.fetch import fetch_states, transfer
+from pipelines.fetch.catalogue import CatalogueRow
+from pipelines.fetch.fetching import Fetcher, FetchProblem, FetchState
 from tests.support.hub import COMMIT, Answer, Asked, Repo, TinyHub, digest
 from tests.support.hub_fixtures import WAIT, Make, fetched, hub, make, until  # noqa: F401
 

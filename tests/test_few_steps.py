@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from pipelines import few_steps, schedulers
-from pipelines.addons import AddonSpec
+from pipelines import schedulers
 from pipelines.families import FAMILIES, PIPELINES
+from pipelines.library import few_steps
+from pipelines.library.addons import AddonSpec
 from pipelines.request import GenerationRequest
 from pipelines.schedulers import OWN
 
@@ -67,6 +68,6 @@ def test_the_metadata_of_an_addon_comes_before_its_name() -> None:
 
 
 def test_the_embedded_model_suits_no_few_steps() -> None:
-    from pipelines.models import ModelLibrary
+    from pipelines.library.models import ModelLibrary
 
     assert not few_steps.suited(ModelLibrary().find("starter"))

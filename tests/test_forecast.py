@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines import footprint, forecast, offload
+from pipelines.budget import footprint, forecast, offload
+from pipelines.budget.forecast import Stopwatch
+from pipelines.budget.memory import Memory
+from pipelines.budget.speeds import Speed, Speeds
 from pipelines.devices import DevicePlan
 from pipelines.events import Picture, PictureDone, StepEvent
-from pipelines.forecast import Stopwatch
-from pipelines.memory import Memory
-from pipelines.models import ModelLibrary, ModelSpec
-from pipelines.speeds import Speed, Speeds
+from pipelines.library.models import ModelLibrary, ModelSpec
 from tests.support import tiny
 
 CPU = DevicePlan("cpu", "float32", False, "")
@@ -167,7 +167,7 @@ def test_a_broken_file_is_begun_anew(tmp_path: Path, text: str):
 
 
 def test_the_file_does_not_grow_without_end(tmp_path: Path):
-    from pipelines import speeds as module
+    from pipelines.budget import speeds as module
 
     speeds = Speeds()
     for index in range(module.MOST_KEPT + 50):
@@ -325,7 +325,7 @@ def test_the_page_can_import_it_without_torch():
         [
             sys.executable,
             "-c",
-            "import sys, pipelines.forecast, pipelines.offload; print('torch' in sys.modules)",
+            "import sys, pipelines.budget.forecast, pipelines.budget.offload; print('torch' in sys.modules)",
         ],
         capture_output=True,
         text=True,

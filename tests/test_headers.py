@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.headers import TensorInfo, UnreadableFile, amount, read_header
+from pipelines.library.headers import TensorInfo, UnreadableFile, amount, read_header
 from tests.support import weights
 
 SHAPES = {"a.weight": (2, 3), "b": (), "empty": (0, 4)}

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import denoisers, identify, identify_metadata
-from pipelines.headers import Header, TensorInfo
-from pipelines.identify import Identity, identify_header
+from pipelines.library import denoisers, identify, identify_metadata
+from pipelines.library.headers import Header, TensorInfo
+from pipelines.library.identify import Identity, identify_header
 from tests.support import loras, single_files, tiny, weights
 
 Shapes = dict[str, tuple[int, ...]]

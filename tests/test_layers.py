@@ -39,14 +39,14 @@ PURE = {
     "request": set(),
     "events": {"request"},
     "prediction": set(),
-    "metadata": {"request", "foreign", "picture_fields", "adapter_tags"},
-    "adapter_tags": {"request"},
+    "metadata": {"request", "foreign", "picture_fields", "lora", "lora.adapter_tags"},
+    "lora.adapter_tags": {"request"},
     "foreign": set(),
     "picture_fields": {"request"},
     "pictures": {"metadata"},
     "repaint": {"pictures", "request"},
     "resizing": set(),
-    "poses": set(),
+    "controlnet.poses": set(),
 }
 MUTABLE_CALLS = {"list", "dict", "set", "bytearray", "defaultdict", "deque", "Counter", "OrderedDict"}
 MUTATORS = {"add", "append", "clear", "discard", "extend", "insert", "pop", "popitem", "remove", "update"}
@@ -100,7 +100,7 @@ def _id(path: object) -> str | None:
 
 def test_there_is_something_to_look_at() -> None:
     assert (ROOT / "ui" / "app.py") in UI, "ui/app.py is missing"
-    assert {f"pipelines/{name}.py" for name in PURE} <= {_name(path) for path in PIPELINES}
+    assert {f"pipelines/{name.replace('.', '/')}.py" for name in PURE} <= {_name(path) for path in PIPELINES}
 
 
 @pytest.mark.parametrize("path", UI, ids=_id)
@@ -134,7 +134,7 @@ def test_launch_needs_nothing_installed() -> None:
 
 @pytest.mark.parametrize("name", PURE)
 def test_pure_modules_import_nothing_of_ours(name: str) -> None:
-    path = ROOT / "pipelines" / f"{name}.py"
+    path = ROOT / "pipelines" / f"{name.replace('.', '/')}.py"
     assert path.exists(), f"{_name(path)} is missing"
     allowed = {f"pipelines.{other}" for other in PURE[name]}
     found = [

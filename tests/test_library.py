@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from pipelines import places
-from pipelines.addons import AddonSpec, misfit
-from pipelines.models import ASSETS, ModelLibrary, ModelSpec
-from pipelines.records import FileRecords
+from pipelines.library import places
+from pipelines.library.addons import AddonSpec, misfit
+from pipelines.library.models import ASSETS, ModelLibrary, ModelSpec
+from pipelines.library.records import FileRecords
+from pipelines.library.specs import component_weights, weights_variant
 from pipelines.request import InvalidRequest
-from pipelines.specs import component_weights, weights_variant
 from tests.support import weights
 
 UNET = {"input_blocks.0.0.weight": (320, 4, 3, 3), "out.2.weight": (4, 320, 3, 3)}
@@ -308,7 +308,7 @@ def test_hostile_files_are_named_with_their_reason_and_harm_nothing(tmp_path: Pa
 def test_headers_are_read_again_only_where_files_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import pipelines.models as module
+    import pipelines.library.models as module
 
     read: list[str] = []
     real = module.identify

@@ -14,11 +14,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from pipelines import devices, loading, parts, skeletons
-from pipelines.components import Budgets
-from pipelines.loaded import LoadedModels
+from pipelines import devices
+from pipelines.library.models import ModelLibrary
+from pipelines.load import loading, parts, skeletons
+from pipelines.load.components import Budgets
+from pipelines.load.loaded import LoadedModels
 from pipelines.manager import PipelineManager
-from pipelines.models import ModelLibrary
 from pipelines.outputs import Outputs
 from pipelines.pictures import PictureStore
 from pipelines.request import InvalidRequest
@@ -315,7 +316,7 @@ def test_what_goes_wrong_in_the_background_is_told(make: Make, models: Path, tmp
 
 
 def test_quantised_weights_are_a_component_of_their_own(make: Make) -> None:
-    from pipelines import quantising
+    from pipelines.load import quantising
 
     loaded = make("bfloat16")
     plain = load(loaded, "sd3")

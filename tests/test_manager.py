@@ -13,8 +13,8 @@ from PIL import Image
 from pipelines import devices, schedulers
 from pipelines.events import Event, Finished, Loading, PictureDone, StepEvent
 from pipelines.latents import slerp
+from pipelines.library.models import ModelLibrary
 from pipelines.manager import PipelineManager
-from pipelines.models import ModelLibrary
 from pipelines.outputs import Outputs
 from pipelines.pictures import PictureStore
 from pipelines.request import GenerationRequest, InvalidRequest

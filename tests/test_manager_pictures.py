@@ -20,8 +20,8 @@ from PIL import Image, ImageDraw
 import pipelines
 from pipelines import devices, metadata
 from pipelines.events import Event, Failed, Finished, StepEvent
+from pipelines.library.models import ASSETS, ModelLibrary
 from pipelines.manager import PipelineManager
-from pipelines.models import ASSETS, ModelLibrary
 from pipelines.outputs import Outputs
 from pipelines.pictures import PictureStore
 from pipelines.request import GenerationRequest, InvalidRequest

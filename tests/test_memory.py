@@ -6,9 +6,9 @@ import psutil
 import pytest
 import torch
 
-from pipelines import memory
+from pipelines.budget import memory
+from pipelines.budget.memory import Limit, Memory
 from pipelines.devices import DevicePlan
-from pipelines.memory import Limit, Memory
 
 CPU = DevicePlan("cpu", "float32", False, "")
 

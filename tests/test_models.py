@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.headers import amount
-from pipelines.models import ASSETS, ModelLibrary, describe
+from pipelines.library.headers import amount
+from pipelines.library.models import ASSETS, ModelLibrary, describe
 from pipelines.request import InvalidRequest
 
 

@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from pipelines.engine import Emit, Tell
-from pipelines.models import ModelLibrary
+from pipelines.library.models import ModelLibrary
 from pipelines.pictures import PictureStore
 from pipelines.request import GenerationRequest
 from pipelines.worker import Worker

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines import offload, quantising
+from pipelines.budget import offload
+from pipelines.budget.memory import Memory
+from pipelines.budget.offload import ORDER, Offload
 from pipelines.devices import DevicePlan
-from pipelines.memory import Memory
-from pipelines.models import ModelLibrary, ModelSpec
-from pipelines.offload import ORDER, Offload
+from pipelines.library.models import ModelLibrary, ModelSpec
+from pipelines.load import quantising
 from tests.support import tiny
 
 CPU = DevicePlan("cpu", "float32", False, "")
@@ -314,8 +315,8 @@ def test_components_take_turns(monkeypatch: pytest.MonkeyPatch):
 def test_control_networks_are_offloaded_with_the_denoiser(mode: str, control: str, tiny_controls: Path):
     from PIL import Image
 
-    from pipelines.control import ControlLibrary
-    from pipelines.control_networks import control_kwargs, load, view
+    from pipelines.controlnet.control import ControlLibrary
+    from pipelines.controlnet.control_networks import control_kwargs, load, view
 
     library = ModelLibrary([tiny_controls])
     spec = ControlLibrary([tiny_controls], library.assets, library).find(control)

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines import pickles
-from pipelines.headers import UnreadableFile
+from pipelines.library.headers import UnreadableFile
+from pipelines.load import pickles
 
 
 class Payload:

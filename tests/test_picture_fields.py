@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import adapter_tags, metadata, picture_fields
+from pipelines import metadata, picture_fields
+from pipelines.lora import adapter_tags
 from pipelines.request import GenerationRequest
 from ui.form import sound
 

@@ -10,15 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
-from pipelines import memory, offload, working
-from pipelines.decoding import LatentsKept
+from pipelines.budget import memory, offload, working
+from pipelines.budget.decoding import LatentsKept
+from pipelines.budget.memory import Memory
+from pipelines.budget.offload import Offload
 from pipelines.devices import DevicePlan
 from pipelines.engine import failure
 from pipelines.events import Event, Loading, StepEvent
+from pipelines.library.models import ModelLibrary
 from pipelines.manager import PipelineManager
-from pipelines.memory import Memory
-from pipelines.models import ModelLibrary
-from pipelines.offload import Offload
 from pipelines.outputs import Outputs
 from pipelines.pictures import PictureStore
 from pipelines.request import GenerationRequest, InvalidRequest

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import poses
-from pipelines.poses import JOINTS, InvalidPose
+from pipelines.controlnet import poses
+from pipelines.controlnet.poses import JOINTS, InvalidPose
 
 PLACE = st.floats(poses.LEAST, poses.MOST, allow_nan=False)
 JOINT = st.one_of(st.none(), st.tuples(PLACE, PLACE))
@@ -234,7 +234,7 @@ def test_the_map_is_the_one_that_controlnet_aux_draws(width: int, height: int) -
 
 def test_reading_poses_loads_nothing_heavy() -> None:
     code = (
-        "import sys; from pipelines import poses; poses.presets();"
+        "import sys; from pipelines.controlnet import poses; poses.presets();"
         "print(sorted({'numpy', 'cv2', 'torch', 'controlnet_aux', 'gradio'} & set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines import memory, quantising
+from pipelines.budget import memory
 from pipelines.devices import DevicePlan
-from pipelines.models import ASSETS
+from pipelines.library.models import ASSETS
+from pipelines.load import quantising
 from pipelines.request import InvalidRequest
 from tests.support import tiny
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 from pipelines import devices, prompts, refining
 from pipelines.events import StepEvent
+from pipelines.library.models import ModelLibrary
 from pipelines.manager import PipelineManager
-from pipelines.models import ModelLibrary
 from pipelines.outputs import Outputs
 from pipelines.pictures import PictureStore
 from pipelines.request import InvalidRequest

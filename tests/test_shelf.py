@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipelines.models import ModelLibrary
-from pipelines.records import FileRecords
+from pipelines.library.models import ModelLibrary
+from pipelines.library.records import FileRecords
+from pipelines.library.shelf import Shelf
+from pipelines.library.watching import LibraryWatcher, Watcher
 from pipelines.request import InvalidRequest
-from pipelines.shelf import Shelf
-from pipelines.watching import LibraryWatcher, Watcher
 from tests.support import weights
 
 

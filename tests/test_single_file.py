@@ -13,15 +13,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipelines import devices, packed_tokenizers, single_file, single_file_weights
-from pipelines.components import Budgets
-from pipelines.headers import Header, TensorInfo, read_header
-from pipelines.identify import Identity, identify
-from pipelines.loaded import LoadedModels
-from pipelines.models import ModelLibrary
-from pipelines.parts import Part
+from pipelines import devices
+from pipelines.library.headers import Header, TensorInfo, read_header
+from pipelines.library.identify import Identity, identify
+from pipelines.library.models import ModelLibrary
+from pipelines.load import packed_tokenizers, single_file, single_file_weights
+from pipelines.load.components import Budgets
+from pipelines.load.loaded import LoadedModels
+from pipelines.load.parts import Part
+from pipelines.load.skeletons import skeleton
 from pipelines.request import InvalidRequest
-from pipelines.skeletons import skeleton
 from tests.support import single_files, tiny
 from tests.test_loading import assert_same
 

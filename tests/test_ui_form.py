@@ -7,7 +7,7 @@ import gradio as gr
 import pytest
 
 import ui
-from pipelines.models import ModelLibrary
+from pipelines.library.models import ModelLibrary
 from pipelines.pictures import PictureStore
 from pipelines.request import GenerationRequest, InvalidRequest, limits
 from pipelines.worker import Worker

@@ -5,7 +5,7 @@ from pathlib import Path
 from PIL import Image
 
 from pipelines import metadata
-from pipelines.models import ModelLibrary
+from pipelines.library.models import ModelLibrary
 from ui import reading
 
 LIBRARY = ModelLibrary()

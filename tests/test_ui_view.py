@@ -18,7 +18,7 @@ from pipelines.events import (
     Queued,
     StepEvent,
 )
-from pipelines.models import ModelLibrary, ModelSpec
+from pipelines.library.models import ModelLibrary, ModelSpec
 from pipelines.pictures import PictureStore
 from pipelines.request import GenerationRequest
 from pipelines.worker import Job, Worker

@@ -4,7 +4,7 @@ from typing import Any, get_args
 
 import pytest
 
-from pipelines import poses
+from pipelines.controlnet import poses
 from pipelines.request import MOST_CONTROLS, ControlUnit, GenerationRequest, InvalidRequest, limits
 from ui.components import units
 from ui.components.units import Units, control_units

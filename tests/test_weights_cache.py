@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines import devices, weights_cache
-from pipelines.components import Budgets
-from pipelines.headers import read_header
-from pipelines.loaded import LoadedModels
-from pipelines.models import ModelLibrary
-from pipelines.weights_cache import BadWeights, Record, WeightsCache, digest, read_tensors
+from pipelines import devices
+from pipelines.library.headers import read_header
+from pipelines.library.models import ModelLibrary
+from pipelines.load import weights_cache
+from pipelines.load.components import Budgets
+from pipelines.load.loaded import LoadedModels
+from pipelines.load.weights_cache import BadWeights, Record, WeightsCache, digest, read_tensors
 from tests.support import tiny
 from tests.test_loading import assert_same
 

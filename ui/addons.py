@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, get_args
 import gradio as gr
 from gradio.components import Component
 
-from pipelines import addons, checks, families
+from pipelines import checks, families
+from pipelines.library import addons
 from pipelines.request import GenerationRequest, InvalidRequest
 from ui.components.fold import fold
 from ui.components.forecast import forecast_line
@@ -22,7 +23,7 @@ from ui.form import Choice, Form, Slider, field
 from ui.tabs import TABS, requested
 
 if TYPE_CHECKING:
-    from pipelines.models import ModelSpec
+    from pipelines.library.models import ModelSpec
     from ui.page import Page
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}

@@ -24,7 +24,7 @@ from ui.form import Choice, Form, Number, Seed, Slider, Switch, Text, field, fil
 from ui.tabs import PAINTERS, SIDES, fitted, tab_for
 
 if TYPE_CHECKING:
-    from pipelines.models import ModelSpec
+    from pipelines.library.models import ModelSpec
     from ui.page import Page
 
 TAB = "ask"

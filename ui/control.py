@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from pydantic import ValidationError
 
-from pipelines import control, poses
-from pipelines.models import ModelSpec
+from pipelines.controlnet import control, poses
+from pipelines.library.models import ModelSpec
 from pipelines.request import ControlUnit, GenerationRequest, InvalidRequest, limits
 from ui import store
 from ui.components.units import control_units, examples

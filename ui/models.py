@@ -17,11 +17,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pipelines.events import PictureDone
-from pipelines.fetching import Fetcher
+from pipelines.fetch.fetching import Fetcher
+from pipelines.fetch.transfer import FetchProblem
+from pipelines.library.shelf import MODELS, Card, Shelf
+from pipelines.library.watching import Watcher
 from pipelines.request import InvalidRequest
-from pipelines.shelf import MODELS, Card, Shelf
-from pipelines.transfer import FetchProblem
-from pipelines.watching import Watcher
 from pipelines.worker import UnknownJob, Worker
 from ui import feed, store
 from ui.components.base import ASSETS_URL
@@ -30,7 +30,7 @@ from ui.components.models import ASKS, Answer, Asked, model_shelf
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from pipelines.models import ModelSpec
+    from pipelines.library.models import ModelSpec
     from ui.page import Page
 
 URL = f"{ASSETS_URL}/models"

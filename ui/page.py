@@ -15,8 +15,8 @@ from gradio.components import Component
 
 from pipelines import checks
 from pipelines.events import PictureDone
+from pipelines.library.models import ModelSpec
 from pipelines.metadata import UnreadablePicture
-from pipelines.models import ModelSpec
 from pipelines.request import GenerationRequest, InvalidRequest
 from pipelines.worker import UnknownJob, Worker
 from ui import api, ask, control, image2image, inpaint, models, store, view

@@ -11,12 +11,13 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines import adapters, metadata, schedulers
+from pipelines import metadata, schedulers
+from pipelines.lora import adapters
 from pipelines.request import GenerationRequest, InvalidRequest
 from ui.form import sound
 
 if TYPE_CHECKING:
-    from pipelines.models import ModelLibrary
+    from pipelines.library.models import ModelLibrary
 
 NOTHING = (
     "This picture carries no generation parameters. Editors and messengers often take them out; "

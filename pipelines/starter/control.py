@@ -18,7 +18,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from pipelines.poses import draw_poses
+from pipelines.controlnet.poses import draw_poses
 
 from .canvas import SIZE
 from .data import picture_path, posed_scenes, shard_scenes

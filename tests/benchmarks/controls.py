@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipelines import poses, schedulers
-from pipelines.models import ASSETS
+from pipelines import schedulers
+from pipelines.controlnet import poses
+from pipelines.library.models import ASSETS
 from pipelines.request import ControlUnit, GenerationRequest
 from tests.benchmarks.figure import Figure, in_turns
 from tests.benchmarks.runs import PROMPT, _manager

@@ -67,8 +67,8 @@ def _run(data: Path, models: Path, model: str, side: int, steps: int) -> dict[st
 
 def _child(data: Path, models: Path, model: str, side: int, steps: int) -> dict[str, Any]:
     from pipelines import devices
+    from pipelines.library.models import ModelLibrary
     from pipelines.manager import PipelineManager
-    from pipelines.models import ModelLibrary
     from pipelines.outputs import Outputs
     from pipelines.pictures import PictureStore
     from pipelines.run import Control

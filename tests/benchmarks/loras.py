@@ -9,9 +9,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from pipelines.adapter_slots import Limits
-from pipelines.adapters import Adapters
-from pipelines.models import ModelLibrary
+from pipelines.library.models import ModelLibrary
+from pipelines.lora.adapter_slots import Limits
+from pipelines.lora.adapters import Adapters
 from pipelines.request import GenerationRequest
 from tests.benchmarks.figure import Figure
 from tests.support import loras, tiny

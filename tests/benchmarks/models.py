@@ -27,9 +27,9 @@ def build(architecture: str, folder: Path, dtype: Any, seed: int) -> Path:
     import torch
     from safetensors.torch import save_file
 
-    from pipelines import packed_tokenizers, single_file
-    from pipelines.parts import Part
-    from pipelines.skeletons import skeleton
+    from pipelines.load import packed_tokenizers, single_file
+    from pipelines.load.parts import Part
+    from pipelines.load.skeletons import skeleton
 
     shutil.copytree(single_file.CONFIGS / architecture, folder)
     index = json.loads((folder / "model_index.json").read_text())
@@ -56,10 +56,10 @@ def build(architecture: str, folder: Path, dtype: Any, seed: int) -> Path:
 
 def loader(models: Path, data: Path, ram: int | None = None) -> Any:
     from pipelines import devices
-    from pipelines.components import Budgets
-    from pipelines.loaded import LoadedModels
-    from pipelines.models import ModelLibrary
-    from pipelines.records import FileRecords
+    from pipelines.library.models import ModelLibrary
+    from pipelines.library.records import FileRecords
+    from pipelines.load.components import Budgets
+    from pipelines.load.loaded import LoadedModels
 
     library = ModelLibrary([models], records=FileRecords(data / "library.db"))
     budgets = None if ram is None else lambda: Budgets(ram, ram)
@@ -244,7 +244,7 @@ own = models.loader(Path(sys.argv[1]), Path(sys.argv[2]))
 import diffusers.pipelines.auto_pipeline, torch
 spec = own.library.find("A")
 own.loader  # all is imported
-from pipelines.loaded import assembled
+from pipelines.load.loaded import assembled
 import diffusers, transformers
 diffusers.StableDiffusionPipeline, diffusers.StableDiffusionXLPipeline, diffusers.UNet2DConditionModel
 Path("/proc/self/clear_refs").write_text("5")

@@ -16,8 +16,8 @@ PROMPT = "a red house in the snow at night"
 
 def _manager(data: Path) -> Any:
     from pipelines import devices
+    from pipelines.library.models import ModelLibrary
     from pipelines.manager import PipelineManager
-    from pipelines.models import ModelLibrary
     from pipelines.outputs import Outputs
     from pipelines.pictures import PictureStore
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
-from pipelines import transfer
-from pipelines.fetch_states import FetchState
-from pipelines.fetching import Fetcher
+from pipelines.fetch import transfer
+from pipelines.fetch.fetch_states import FetchState
+from pipelines.fetch.fetching import Fetcher
 from tests.support.hub import TinyHub
 
 WAIT = 60
@@ -27,7 +27,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[TinyHub]:
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(transfer, "WAITS", (0.01,) * 3)
-    monkeypatch.setattr("pipelines.fetching.TOLD_EVERY", 0.0)
+    monkeypatch.setattr("pipelines.fetch.fetching.TOLD_EVERY", 0.0)
     with TinyHub().running() as tiny:
         yield tiny
 

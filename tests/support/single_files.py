@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines import packed_tokenizers, single_file
+from pipelines.load import packed_tokenizers, single_file
 from tests.support.tiny import BETAS
 
 ARCHITECTURES = ("sd1", "sd1-inpaint", "sd1-edit", "sd2", "sdxl", "sdxl-refiner", "sd3", "flux")

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines import poses
-from pipelines.poses import InvalidPose, Pose
+from pipelines.controlnet import poses
+from pipelines.controlnet.poses import InvalidPose, Pose
 from ui.components.base import Scripted, script
 
 
@@ -17,7 +17,7 @@ def pose_editor(elem_id: str, width: int = 256, height: int = 256, people: Seque
     """The component, for a picture of width x height pixels, with `people` to begin with.
 
     Its value is {"people", "width", "height", "presets"}; `posed` says that a hand changed the people, who
-    are lists of eighteen [x, y] or null and have to pass `pipelines.poses.check` before they are used.
+    are lists of eighteen [x, y] or null and have to pass `pipelines.controlnet.poses.check` before use.
     Listen with trigger_mode="always_last": else Gradio drops what comes while it handles the one before.
     """
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from pipelines import poses
-from pipelines.preprocessors import PREPROCESSORS
+from pipelines.controlnet import poses
+from pipelines.controlnet.preprocessors import PREPROCESSORS
 from pipelines.request import MOST_CONTROLS, ControlUnit, limits
 from ui.components.base import Scripted, WithoutStub, script
 

@@ -1,0 +1,1 @@
+"""Control networks, the maps they follow, and what makes these maps."""

@@ -1,0 +1,1 @@
+"""From files to components in memory: read, converted, shared, kept and let go."""
