@@ -443,7 +443,7 @@ def _sentence(name: str, field: FieldInfo | None, found: Any) -> str:
     if kind == "missing":
         return f"{title} is missing: choose one."
     if kind == "string_too_short" and title == "ControlNet":
-        return "No ControlNet is chosen: choose one, or put one for this model into models/ControlNet."
+        return "No ControlNet is chosen: choose one, or put one for this model into models/controlnets."
     if kind == "string_too_short":
         return f"{title} may not be empty."
     if kind == "literal_error":

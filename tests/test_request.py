@@ -95,7 +95,7 @@ def test_bad_values_are_answered_in_a_sentence(field: str, value: Any, sentence:
     [
         (
             {"model": ""},
-            "No ControlNet is chosen: choose one, or put one for this model into models/ControlNet.",
+            "No ControlNet is chosen: choose one, or put one for this model into models/controlnets.",
         ),
         ({"model": None}, "ControlNet must be text; nothing was given."),
         ({"model": "x" * 501}, "ControlNet may be 500 characters long; 501 were given. Shorten it."),
