@@ -24,8 +24,8 @@ from pipelines.library.watching import Watcher
 from pipelines.request import InvalidRequest
 from pipelines.worker import UnknownJob, Worker
 from ui import feed, store
-from ui.components.base import ASSETS_URL
-from ui.components.models import ASKS, Answer, Asked, model_shelf
+from ui.components.base import ASSETS_URL, Answer, Asked
+from ui.components.models import ASKS, model_shelf
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

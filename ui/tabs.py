@@ -40,6 +40,7 @@ TABS = (
     Tab("image", "Image", ("strength", "resize_mode"), "sketch"),
     Tab("inpaint", "Inpaint", ("strength", "resize_mode", *_MASK), "mask"),
     Tab("control", "Control"),
+    Tab("explore", "Explore"),
     Tab("models", "Models"),
 )
 

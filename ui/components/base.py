@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from abc import ABCMeta
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -16,6 +17,11 @@ from gradio.component_meta import ComponentMeta
 
 ASSETS_URL = "darkroom"
 """Where assets/css, js, fonts and img are served, relative to the page."""
+
+Asked = dict[str, Any]
+Answer = dict[str, Any]
+Ask = Callable[[Asked], Answer]
+"""What a component's script asks the server: JSON for JSON, {"problem": sentence} if nothing came of it."""
 
 
 class WithoutStub(ComponentMeta):
@@ -63,3 +69,13 @@ def script(module: str, *events: str) -> dict[str, str]:
             show();
         """,
     }
+
+
+def named(name: str, answer: Ask) -> Ask:
+    """A function of that name: by it the page calls, and Gradio marks the function, which no method bears."""
+
+    def ask(asked: Asked) -> Answer:
+        return answer(asked)
+
+    ask.__name__ = name
+    return ask

@@ -7,14 +7,10 @@ stream at the address `feed`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from ui.components.base import Scripted, script
-
-Asked = dict[str, Any]
-Answer = dict[str, Any]
-Ask = Callable[[Asked], Answer]
+from ui.components.base import Ask, Scripted, named, script
 
 ASKS = ("shelf", "edit", "picture", "hash", "catalogue", "estimate", "start", "steer")
 """What the page asks. Each takes and gives a JSON object; {"problem": sentence} where nothing came of it.
@@ -42,18 +38,8 @@ def model_shelf(
         listed=edition,
         elem_id=elem_id,
         elem_classes=["plain"],
-        server_functions=[_named(name, asks[name]) for name in ASKS],
+        server_functions=[named(name, asks[name]) for name in ASKS],
         apply_default_css=False,
         **script("models.js", "chosen", "listed"),
         **options,
     )
-
-
-def _named(name: str, answer: Ask) -> Ask:
-    """A function of that name: by it the page calls, and Gradio marks the function, which no method bears."""
-
-    def ask(asked: Asked) -> Answer:
-        return answer(asked)
-
-    ask.__name__ = name
-    return ask

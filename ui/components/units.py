@@ -17,11 +17,8 @@ from pydantic.fields import FieldInfo
 from pipelines.controlnet import poses
 from pipelines.controlnet.preprocessors import PREPROCESSORS
 from pipelines.request import MOST_CONTROLS, ControlUnit, limits
-from ui.components.base import Scripted, WithoutStub, script
+from ui.components.base import Ask, Scripted, WithoutStub, named, script
 
-Asked = dict[str, Any]
-Answer = dict[str, Any]
-Ask = Callable[[Asked], Answer]
 PictureUrl = Callable[[str], dict[str, Any] | None]
 """A picture's key -> {"key", "width", "height", "url"}, None for one that is no longer kept."""
 
@@ -159,7 +156,7 @@ def control_units(
         value=whole,
         elem_id=elem_id,
         elem_classes=["plain", "units", "field"],  # a field, so that the page finds it for its problems
-        server_functions=[_named(name, function) for name, function in asked.items()],
+        server_functions=[named(name, function) for name, function in asked.items()],
         apply_default_css=False,
         **script("units.js", "changed"),
         **options,
@@ -167,16 +164,6 @@ def control_units(
     panel.picture_url = picture_url
     panel.still = {name: whole[name] for name in ("preprocessors", "presets", "examples", "fields", "most")}
     return panel
-
-
-def _named(name: str, answer: Ask) -> Ask:
-    """A function of that name: by it the page calls, and Gradio marks the function, which no method bears."""
-
-    def ask(asked: Asked) -> Answer:
-        return answer(asked)
-
-    ask.__name__ = name
-    return ask
 
 
 def _fields(unit: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,8 @@
+// The regions of the Explore tab as a table, in the order in which they stand. A region is a row here and a
+// module with `mount(host, explore)`; what has no row is not shown.
+//
+// side: the small tab of the right column in which it stands (regions with the same one share it, in this order);
+// without one it stands in the main column.
+
+export const REGIONS = [
+];

@@ -1,0 +1,39 @@
+"""The Explore tab's own part: recorded runs, opened and looked into.
+
+Each region of the tab that asks the server for something is a module here with `ANSWERS`, a table of verb ->
+function(worker, asked); a region with files of its own has `add_routes(app, worker)` too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from pipelines.worker import Worker
+from ui.components.base import ASSETS_URL, Answer, Ask, Asked
+from ui.components.explore import explorer
+
+if TYPE_CHECKING:
+    from ui.page import Page
+
+URL = f"{ASSETS_URL}/explore"
+"""Where the tab's own routes are, relative to the page."""
+
+Verb = Callable[[Worker, Asked], Answer]
+
+REGIONS: tuple[dict[str, Verb], ...] = ()
+"""The regions' `ANSWERS`, one row each."""
+
+
+def build(page: Page) -> None:
+    """Lays the tab's part out."""
+    with gr.Column(elem_classes=["pane", "in-explore"]):
+        explorer(asks(page.worker), "explore", URL)
+
+
+def asks(worker: Worker) -> dict[str, Ask]:
+    """Every verb that the page may ask, bound to the worker."""
+    return {verb: partial(answer, worker) for verbs in REGIONS for verb, answer in verbs.items()}
