@@ -29,7 +29,8 @@ def _frozen(**values: Any) -> Mapping[str, Any]:
 # ------------------------------------------------------------------------------------------ request fields
 
 ALL_TAKE = frozenset(
-    "model num_inference_steps scheduler seed num_images_per_prompt batch_count offload quantisation".split()
+    "model num_inference_steps scheduler seed num_images_per_prompt batch_count offload quantisation "
+    "compiled".split()
 )
 """Request fields that count for every model."""
 

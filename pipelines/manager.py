@@ -26,6 +26,7 @@ from pipelines.controlnet.control_modes import control_modes
 from pipelines.controlnet.detectors import Detectors
 from pipelines.events import Finished, Picture, PictureDone
 from pipelines.library.addons import misfit
+from pipelines.load.compiling import Compiler
 from pipelines.load.loaded import LoadedModel, LoadedModels, ResidentStatus, control_files, control_key
 from pipelines.lora import embeddings
 from pipelines.lora.adapters import ActiveAdapters, Adapters, hashes
@@ -60,6 +61,7 @@ class PipelineManager:
         self.models = LoadedModels(library, plan, store.root.parent)
         self.placing = Placing(plan, self.models, store.root.parent)
         self.adapters = Adapters(library)
+        self.compiler = Compiler(self.models.tell)
         self.prompt_memory = PromptMemory()
         self._tokenizers: dict[Path, Any] = {}
         self._tokenizer_lock = threading.Lock()
@@ -145,7 +147,11 @@ class PipelineManager:
 
             def paint(way: Offload, placed: ExitStack, watch: Stopwatch, notes: list[str]) -> Finished:
                 # LoRAs before the hooks of offload, which move what there is when they are put on.
-                active = placed.enter_context(self.adapters.active(model, request, emit))
+                active = placed.enter_context(
+                    self.adapters.active(model, request, emit, compiled=request.compiled)
+                )
+                if request.compiled:
+                    placed.enter_context(self.compiler.used(model.pipeline, way.mode, notes.append))
                 second = None if refiner is None else refiner.pipeline
                 placed.enter_context(offload.apply(model.pipeline, way, self.plan, networks, second))
                 return self._paint(

@@ -293,6 +293,9 @@ class GenerationRequest(BaseModel):
     quantisation: Quantisation = _field(
         "none", "Quantisation", "Smaller weights: less memory, a little less exact."
     )
+    compiled: bool = _field(
+        False, "Compile", "Faster steps, mostly on a GPU, once compiling in the background is done."
+    )
 
     @field_validator("*", mode="before")
     @classmethod

@@ -16,8 +16,9 @@ from safetensors.torch import load_file, save_file
 
 from pipelines import devices
 from pipelines.library.models import ModelLibrary
-from pipelines.load import loading, parts, skeletons
+from pipelines.load import parts, skeletons
 from pipelines.load.components import Budgets
+from pipelines.load.crossing import Crossing
 from pipelines.load.loaded import LoadedModels
 from pipelines.manager import PipelineManager
 from pipelines.outputs import Outputs
@@ -333,11 +334,12 @@ def test_places_on_a_device_and_back_keep_the_weights() -> None:
 
     module = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     before = [tensor.data_ptr() for tensor in module.parameters()]
-    loading.place(module, "cpu", True)
+    cpu = Crossing("cpu")
+    cpu.place(module, True)
     for tensor in module.parameters():
         tensor.data = tensor.data.clone()  # as on a device: other memory, the same values
     module.append(nn.Linear(3, 3))
-    loading.place(module, "cpu", False)
+    cpu.place(module, False)
     assert [tensor.data_ptr() for tensor in module.parameters()][:4] == before
 
 

@@ -36,9 +36,10 @@ class SleepingEngine:
 
 
 @pytest.fixture(scope="module")
-def form() -> Form:
+def form(tmp_path_factory: pytest.TempPathFactory) -> Form:
     with gr.Blocks() as blocks:
-        worker = Worker(SleepingEngine(), ModelLibrary(), PictureStore(Path("unused")))
+        store = PictureStore(tmp_path_factory.mktemp("form"))
+        worker = Worker(SleepingEngine(), ModelLibrary(), store)
         shared = page.Page(worker, blocks, Stock(worker))
         shared.model = field(Choice, "model", "header", choices=["starter"])
         return ask.lay_out(shared)[0]

@@ -19,7 +19,7 @@ from ui.components.fold import fold
 from ui.components.forecast import forecast_line
 from ui.components.loras import loras
 from ui.components.takes import taken
-from ui.form import Choice, Form, Slider, field
+from ui.form import Choice, Form, Slider, Switch, field
 from ui.tabs import TABS, requested
 
 if TYPE_CHECKING:
@@ -51,15 +51,16 @@ _JS_SUIT = """(panel, ...now) => {
 JS_SUIT = _JS_SUIT % json.dumps(list(SUITED))
 JS_PICKED = "(told, ...now) => %s.map((name, place) => told?.pick?.[name] ?? now[place])"
 JS_VALUES = "(...values) => ({values: Object.fromEntries(%s.map((name, place) => [name, values[place]]))})"
-JS_ADDONS = """(vae, encoder, skip, refiner, memory, quantised) => ({title: 'Model', word: [vae ? 'VAE' : '',
-    encoder ? 'text encoder' : '', skip > 1 ? `clip skip ${skip}` : '', refiner ? 'refiner' : '',
-    memory !== 'auto' ? 'memory' : '', quantised !== 'none' ? quantised : ''].filter(Boolean).join(', ')})"""
+JS_ADDONS = """(vae, encoder, skip, refiner, memory, quantised, compiled) => ({title: 'Model', word: [
+    vae ? 'VAE' : '', encoder ? 'text encoder' : '', skip > 1 ? `clip skip ${skip}` : '',
+    refiner ? 'refiner' : '', memory !== 'auto' ? 'memory' : '', quantised !== 'none' ? quantised : '',
+    compiled ? 'compiled' : ''].filter(Boolean).join(', ')})"""
 
 LISTED = ("vae", "text_encoder", "refiner")
 """Fields that offer what there is beside the model."""
 
 _PICKED = ("vae", "text_encoder")
-_FOLDED = ("vae", "text_encoder", "clip_skip", "refiner", "offload", "quantisation")
+_FOLDED = ("vae", "text_encoder", "clip_skip", "refiner", "offload", "quantisation", "compiled")
 
 
 def lay_out_loras(page: Page, form: Form) -> None:
@@ -84,6 +85,7 @@ def lay_out_model(page: Page, form: Form, parts: dict[str, Component], tab: str)
             form["quantisation"] = field(
                 Choice, "quantisation", tab, choices=_named("quantisation", QUANTISED)
             )
+        form["compiled"] = field(Switch, "compiled", tab)
 
 
 def lay_out_forecast(page: Page, form: Form, parts: dict[str, Component], tab: str) -> None:

@@ -149,7 +149,7 @@ def key_of(
     loras = "loras" if request.loras else "plain"
     task = "image" if request.image is not None else "text"
     guided = f"{working.samples(model, request)} samples, {len(request.controls)} controls"
-    where = f"{plan.device} {plan.dtype} {request.quantisation}"
+    where = f"{plan.device} {plan.dtype} {request.quantisation}{' compiled' if request.compiled else ''}"
     return model.key, where, chosen.mode, sort, loras, task, guided
 
 

@@ -26,6 +26,7 @@ from pipelines.families import FAMILIES
 from pipelines.library.headers import read_header
 from pipelines.load import loading, parts, quantising, spare_parts
 from pipelines.load.components import Budgets, ComponentCache, DoesNotFit, Resident
+from pipelines.load.crossing import Crossing
 from pipelines.load.weights_cache import WeightsCache
 from pipelines.preview import LatentToRGB
 from pipelines.request import InvalidRequest
@@ -91,11 +92,11 @@ class LoadedModels:
         one_tier = plan.device == "cpu"
         self.cache = ComponentCache(
             budgets or self._measured,
-            None if one_tier else lambda module, there: loading.place(module, plan.device, there),
+            None if one_tier else Crossing(plan.device).place,
             self._forget,
             memory.give_back,
         )
-        self.loader = loading.Loader(plan, self.cache, self.weights, self._tell)
+        self.loader = loading.Loader(plan, self.cache, self.weights, self.tell)
         self._models: OrderedDict[str, LoadedModel] = OrderedDict()
         self._told: OrderedDict[str, None] = OrderedDict()
         self._lock = threading.RLock()
@@ -259,7 +260,7 @@ class LoadedModels:
         try:
             self.load(spec)
         except InvalidRequest as problem:
-            self._tell(str(problem))
+            self.tell(str(problem))
 
     def _blueprint(self, spec: ModelSpec, vae: str, text_encoder: str) -> tuple[Blueprint, tuple[str, ...]]:
         own = spare_parts.of_file(spec) if spec.is_file else parts.of_folder(spec.path)
@@ -291,7 +292,8 @@ class LoadedModels:
             for place in [place for place, model in self._models.items() if key in model.keys.values()]:
                 del self._models[place]
 
-    def _tell(self, sentence: str) -> None:
+    def tell(self, sentence: str) -> None:
+        """Keeps a sentence about the background for `status`."""
         with self._lock:
             self._told[sentence] = None
             while len(self._told) > 20:

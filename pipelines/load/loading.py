@@ -368,26 +368,3 @@ def _turned(state: Mapping[str, Tensor], order: tuple[int, ...]) -> Mapping[str,
     if any(tensor.dim() > 4 for tensor in state.values()):
         return state
     return {name: one.permute(order) if one.dim() == 4 else one for name, one in state.items()}
-
-
-def place(module: Any, device: str, on_device: bool) -> None:
-    """Brings a component to `device` or back. In RAM its weights stay as they are, mapped from disk, so going
-    back copies nothing; what was added to it meanwhile (a LoRA's layers) is copied."""
-    import torch
-
-    if not isinstance(module, torch.nn.Module):
-        return
-    home: dict[Any, Any] = module.__dict__.setdefault(_HOME, {})
-    for tensor in [*module.parameters(), *module.buffers()]:
-        if on_device:
-            if tensor.device.type == "cpu":
-                home[tensor] = tensor.data
-            tensor.data = tensor.data.to(device, non_blocking=True)
-        else:
-            kept = home.pop(tensor, None)
-            tensor.data = kept if kept is not None else tensor.data.to("cpu")
-    if not on_device:
-        home.clear()
-
-
-_HOME = "darkroom_weights_in_ram"

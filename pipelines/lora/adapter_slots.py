@@ -38,6 +38,8 @@ class Slots:
         self._layers: list[Any] | None = None
         self._set: tuple[tuple[str, float], ...] | None = ()
         self._hooks: dict[int, Hook] = {}
+        self.compiled = False
+        """Whether weights are tensors that compiled layers read, where numbers would be built into them."""
 
     @property
     def bytes(self) -> int:
@@ -90,6 +92,17 @@ class Slots:
             state["_active_adapter"] = names
             for name, weight in weights:
                 layer.set_scale(name, weight)
+        if self.compiled and names:
+            self._scales_as_tensors(names)
+
+    def _scales_as_tensors(self, names: Sequence[str]) -> None:
+        import torch
+
+        places = [(layer.scaling, name) for layer in self.layers() for name in names if name in layer.scaling]
+        device = next(self.component.parameters()).device
+        scales = torch.tensor([float(scaling[name]) for scaling, name in places], device=device)
+        for (scaling, name), scale in zip(places, scales.unbind()):
+            scaling[name] = scale
 
     def _set_hooks(self, deltas: Sequence[tuple[Delta, float]]) -> None:
         by_layer: dict[int, list[tuple[Delta, float]]] = {}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pipelines import families, refining
@@ -214,10 +214,13 @@ class Adapters:
         emit: Callable[[Event], None] = lambda event: None,
         *,
         fitting: bool = False,
+        compiled: bool = False,
     ) -> Iterator[ActiveAdapters]:
         """The request's adapters on the model's components, as its first step wants them; none after it.
 
-        fitting: LoRAs that do not fit the model are left out (a refiner's). Raises `InvalidRequest` for a
+        fitting: LoRAs that do not fit the model are left out (a refiner's). compiled: the denoiser's layers
+        may be compiled, so a LoRA is put in the place of another of its shapes and none is kept beside it:
+        nothing is compiled anew. Raises `InvalidRequest` for a
         LoRA that there is none of, that is broken or that does not fit; the model is then as it was.
         """
         from pipelines.lora.adapter_loading import adaptable
@@ -226,8 +229,10 @@ class Adapters:
         if fitting:
             loras = [one for one in loras if misfit(one.addon, model.spec) is None]
         slots = {name: self.slots(part) for name, part in adaptable(model.pipeline).items()}
+        for name, each in slots.items():
+            each.compiled = compiled and not name.startswith("text_encoder")
         try:
-            identities, notes = self._load_all(model, loras, slots, emit)
+            identities, notes = self._load_all(model, loras, slots, emit, compiled)
             pairs = list(zip(identities, loras))
             texts: dict[str, float] = {}
             for identity, one in pairs:
@@ -256,6 +261,7 @@ class Adapters:
         loras: Sequence[Wanted],
         slots: Mapping[str, Slots],
         emit: Callable[[Event], None],
+        compiled: bool,
     ) -> tuple[list[str], list[str]]:
         """The identities of the LoRAs, loaded where they were not, and what there is to say of them."""
         from pipelines.load.loading import LIBRARY_LOCK
@@ -266,11 +272,12 @@ class Adapters:
         except OSError as problem:
             raise InvalidRequest({"loras": f"A LoRA's file cannot be read: {problem}."}) from problem
         notes = []
+        limits = replace(self.limits, number=len(loras)) if compiled else self.limits
         for identity, one in zip(identities, loras):
             if all(identity in each.held for each in slots.values()):
                 continue
             emit(Loading(f"Loading the LoRA {one.addon.title}."))
-            loader = AdapterLoader(model.pipeline, slots, set(identities), self.limits)
+            loader = AdapterLoader(model.pipeline, slots, set(identities), limits)
             try:
                 with LIBRARY_LOCK:
                     left = loader.load(one.addon.path, identity, one.rank)

@@ -18,7 +18,6 @@ from torch import Tensor
 from .data import pictures
 from .denoiser import velocity_lesson
 from .learning import Budget, Course, Team, optimisers
-from .vae import to_tensor
 
 SIDE = 64
 CHANNELS = (32, 64, 96, 128)
@@ -69,15 +68,17 @@ def train_pixels(team: Team, work: Path, budget: Budget, channels: tuple[int, ..
         lambda name, weight: not any(part in name for part in ("conv_in", "conv_out")),
     )
     course = Course("pixels", work, team, network, optims, budget.minutes, budget.steps, longest=0.99)
-    known, rng = small_pictures(work), np.random.default_rng([course.step, team.rank])
+    known = small_pictures(work).permute(0, 3, 1, 2).to(team.device)
+    rng = np.random.default_rng([course.step, team.rank])
     call = torch.compile(network, dynamic=False) if budget.compiled else network
     kept = DDPMScheduler(**NOISE).alphas_cumprod.to(team.device)
     running = None
     while not course.over:
         rate = course.set_rate(_PEAK, hold=0.35)
-        shown = to_tensor(known[torch.from_numpy(rng.integers(0, len(known), budget.batch))].numpy())
-        mirrored = torch.from_numpy(rng.random(budget.batch) < 0.5).view(-1, 1, 1, 1)
-        shown = torch.where(mirrored, shown.flip(-1), shown).to(team.device)
+        chosen = torch.from_numpy(rng.integers(0, len(known), budget.batch)).to(team.device)
+        shown = known[chosen].float() / 127.5 - 1
+        mirrored = torch.from_numpy(rng.random(budget.batch) < 0.5).view(-1, 1, 1, 1).to(team.device)
+        shown = torch.where(mirrored, shown.flip(-1), shown)
         times = torch.randint(0, len(kept), (budget.batch,), device=team.device)
         noisy, velocity = velocity_lesson(shown, times, kept)
         with team.autocast():

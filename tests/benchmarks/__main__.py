@@ -7,7 +7,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import controls, forecast, loras, models, painter, runs, server
+from tests.benchmarks import controls, forecast, gpu, loras, models, painter, runs, server
 from tests.benchmarks.figure import Figure
 
 BENCHMARKS = {
@@ -19,6 +19,8 @@ BENCHMARKS = {
     "painter": painter.painting,
     "models": models.models,
     "models-xl": models.models_xl,
+    "gpu": gpu.gpu,
+    "gpu-xl": gpu.gpu_xl,
     "led-run": controls.led_run,
     "maps": controls.maps,
     "loras": loras.switching,

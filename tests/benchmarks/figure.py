@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -10,7 +11,8 @@ from dataclasses import dataclass
 
 @dataclass
 class Figure:
-    """value and goal in `unit`; the goal is an upper limit. detail: the times behind a ratio."""
+    """value and goal in `unit`; the goal is an upper limit, infinite where there is none. detail: the times
+    behind a ratio."""
 
     name: str
     value: float
@@ -20,7 +22,8 @@ class Figure:
 
     def line(self) -> str:
         met = "met" if self.value <= self.goal else "SHORT"
-        shown = f"{self.value:.3g}{self.unit} (goal at most {self.goal:g}{self.unit}: {met})"
+        goal = f"goal at most {self.goal:g}{self.unit}: {met}" if math.isfinite(self.goal) else "no goal"
+        shown = f"{self.value:.3g}{self.unit} ({goal})"
         return f"{self.name:<58} {shown:<44} {self.detail}"
 
 

@@ -41,11 +41,11 @@ def _pipeline() -> Any:
     return pipe
 
 
-def _files(pipe: Any, folder: Path) -> list[str]:
-    """kohya files of one layout for the pipeline, 19 MB each."""
+def files(pipe: Any, folder: Path, count: int = FILES) -> list[str]:
+    """kohya files of one layout for the pipeline, 19 MB each; their names."""
     import torch
 
-    names = [f"lora-{number}" for number in range(FILES)]
+    names = [f"lora-{number}" for number in range(count)]
     for number, name in enumerate(names):
         halves: dict[str, Any] = {}
         for part, component in loras.components(pipe).items():
@@ -68,7 +68,7 @@ def _shapes(weight: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
 def switching(data: Path) -> Iterator[Figure]:
     """First load, hot swap, and switching and weighing LoRAs that are loaded."""
     pipe = _pipeline()
-    names = _files(pipe, data)
+    names = files(pipe, data)
     library = ModelLibrary([data])
     spec = SimpleNamespace(title="SD 1.5", key="sd", family="SD", text_width=768)
     model: Any = SimpleNamespace(spec=spec, pipeline=pipe)
