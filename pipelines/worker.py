@@ -20,6 +20,7 @@ from pipelines.batch import BatchBook
 from pipelines.controlnet.control import ControlLibrary
 from pipelines.engine import STARTING, Engine
 from pipelines.events import Cancelled, EngineState, Event, Failed, Finished, Loading, Queued
+from pipelines.film.trajectory import TrajectoryStore
 from pipelines.library.models import ModelLibrary, ModelSpec
 from pipelines.pictures import PictureStore
 from pipelines.request import ControlUnit, GenerationRequest
@@ -66,6 +67,7 @@ class Worker:
     def __init__(self, engine: Engine, library: ModelLibrary, store: PictureStore):
         self.engine, self.library, self.store = engine, library, store
         self.batches = BatchBook(store.root.parent / "batches")
+        self.trajectories = TrajectoryStore(store.root.parent / "trajectories")
         self.controls = ControlLibrary(library.folders, library.assets, library)
         self._lock = threading.RLock()
         self._jobs: collections.OrderedDict[str, Job] = collections.OrderedDict()

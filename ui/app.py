@@ -97,7 +97,7 @@ def build(
     from fastapi import FastAPI
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    from ui import models, page, web
+    from ui import explore, models, page, web
     from ui.components.base import ASSETS_URL
     from ui.theme import Darkroom
 
@@ -117,6 +117,7 @@ def build(
     for folder in ("css", "js", "fonts", "img"):
         app.mount(f"/{ASSETS_URL}/{folder}", web.Assets(directory=ASSETS / folder))
     models.add_routes(app, stock)
+    explore.add_routes(app, worker)
     gr.mount_gradio_app(
         app,
         blocks,

@@ -5,4 +5,9 @@
 // without one it stands in the main column.
 
 export const REGIONS = [
+  { name: 'empty', load: () => import('./explore-empty.js') },
+  { name: 'picker', load: () => import('./explore-picker.js') },
+  { name: 'lanes', load: () => import('./explore-lanes.js') },
+  { name: 'strip', load: () => import('./explore-strip.js') },
+  { name: 'curves', load: () => import('./explore-curves.js') },
 ];

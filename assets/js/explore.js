@@ -17,7 +17,9 @@
 // From elsewhere in the page a run is opened by the document's event `darkroom:explore` with { run, step }.
 
 import { el, heard, say, tell } from './dom.js';
+import { Reel } from './explore-reel.js';
 import { REGIONS } from './explore-regions.js';
+import { Latest } from './unit-server.js';
 import { ask } from './upload.js';
 
 const REST = 220; // milliseconds without a move after which the hand rests
@@ -36,11 +38,21 @@ class Explore {
     this.listeners = new Map();
     this.hosts = new Map();
     this.build();
-    heard('explore', ({ run, step }) => this.open(run, step));
+    this.opened = new Map(); // run -> the step at which it was left
+    this.news = new Latest({
+      answer: (from) => Reel.fetch(this.url('film', { run: this.run.id, from })).catch(() => null),
+      done: (later) => this.grow(later),
+      wait: () => {},
+    });
+    heard('explore', ({ run, step }) => (tell('tab', 'explore'), this.select(run, step)));
+    heard('engine', ({ ready }) => ready && this.late && this.select(...this.late));
+    heard('progress', (job) => this.hear(job));
+    heard('step', (move) => this.seen && this.film && this.seek(this.moved(move)));
     new IntersectionObserver((entries) => this.see(entries.at(-1).isIntersecting)).observe(root);
   }
 
-  show(name, on = true) {
+  /** What Gradio hands on, and regions show or hide themselves by. */
+  show(name, on) {
     if (typeof name === 'string') this.host(name).hidden = !on;
   }
 
@@ -75,8 +87,75 @@ class Explore {
     this.fading = setTimeout(() => [this.toast, this.alarm].forEach((part) => say(part, '')), bad ? 2 * SHOWN : SHOWN);
   }
 
+  /** Opens a run. A film takes a moment to come; of two that are asked for, the later one is shown. */
   async select(id, step) {
-    return false;
+    await this.ready;
+    this.late = null;
+    if (this.run?.id === id && this.film) return step === undefined || this.seek(step), true;
+    const asked = (this.asked = {});
+    let film;
+    try {
+      film = await Reel.fetch(this.url('film', { run: id }));
+    } catch (fault) {
+      if (this.asked !== asked) return false;
+      if (fault.status === 503) this.late = [id, step];
+      this.say(fault.message, true);
+      return false;
+    }
+    if (this.asked !== asked) return film.close(), false;
+    if (this.run) this.opened.set(this.run.id, this.step);
+    this.film?.close();
+    this.film = film;
+    this.run = film.run;
+    const last = film.steps.length - 1;
+    this.step = Math.max(0, Math.min(last, step ?? this.opened.get(id) ?? last));
+    this.emit('run', this.run);
+    this.emit('film', film);
+    this.emit('step', this.step);
+    this.rest();
+    return true;
+  }
+
+  /** Another description of the open run: it was renamed, or has ended. */
+  describe(run) {
+    if (this.run?.id !== run.id) return;
+    this.run = { ...this.run, ...run };
+    this.emit('run', this.run);
+  }
+
+  /** Later steps of the open run, while it runs; a hand at its end stays there. */
+  grow(later) {
+    if (!later || later.run.id !== this.run?.id) return;
+    const atEnd = this.step >= this.film.steps.length - 1;
+    this.film.add(later);
+    this.describe(later.run);
+    this.emit('film', this.film);
+    if (atEnd) this.seek(this.film.steps.length - 1);
+  }
+
+  /** What the stage heard of a job. */
+  hear(job) {
+    if (this.begun === job.id && job.steps) {
+      this.begun = null;
+      this.select(`${job.id}-0`);
+    } else if (this.seen && this.run?.job === job.id && (this.run.state === 'running' || job.done)) {
+      this.news.wish(this.film.steps.length);
+    }
+    if (this.seen && (job.done || job.begun !== this.counted)) this.emit('runs');
+    this.counted = job.begun;
+  }
+
+  /** Paints a first run and opens it as it develops. */
+  async begin() {
+    const answer = await this.ask('begin');
+    if (answer.problem) return this.say(answer.problem, true);
+    this.begun = answer.job;
+    tell('jobs', [answer.job]);
+  }
+
+  moved(move) {
+    const last = this.film.steps.length - 1;
+    return { first: 0, last, back: this.step - 1, on: this.step + 1 }[move];
   }
 
   seek(step) {
@@ -105,7 +184,7 @@ class Explore {
     this.alarm = el('p.explore-told.bad', { role: 'alert' });
     this.root.className = 'explore-panel';
     this.root.append(this.main, this.side, this.toast, this.alarm);
-    for (const region of REGIONS) this.place(region);
+    this.ready = Promise.all(REGIONS.map((region) => this.place(region)));
     this.bar.addEventListener('keydown', (event) => this.stepSides(event));
     const first = this.panels.keys().next().value;
     if (first) this.turn(first);
@@ -116,7 +195,7 @@ class Explore {
     host.dataset.region = name;
     this.hosts.set(name, host);
     (side ? this.panel(side) : this.main).append(host);
-    load().then((module) => module.mount(host, this));
+    return load().then((module) => module.mount(host, this));
   }
 
   panel(side) {
@@ -139,27 +218,22 @@ class Explore {
       button.tabIndex = one === side ? 0 : -1;
       panel.hidden = one !== side;
     }
-    this.opened = side;
+    this.turned = side;
   }
 
   stepSides(event) {
     const sides = [...this.panels.keys()];
-    const now = sides.indexOf(this.opened);
+    const now = sides.indexOf(this.turned);
     const to = { ArrowLeft: now - 1, ArrowRight: now + 1, Home: 0, End: sides.length - 1 }[event.key];
     if (to === undefined) return;
     event.preventDefault();
     event.stopPropagation();
     this.turn(sides[(to + sides.length) % sides.length]);
-    this.panels.get(this.opened).button.focus();
-  }
-
-  open(run, step) {
-    tell('tab', 'explore');
-    this.select(run, step);
+    this.panels.get(this.turned).button.focus();
   }
 
   see(seen) {
     this.seen = seen;
-    if (seen) this.emit('runs');
+    if (seen) this.ready.then(() => this.emit('runs'));
   }
 }

@@ -3,8 +3,8 @@
 import { el } from './dom.js';
 
 export class Film {
-  /** look(index): the hand is over a frame (null: it left). choose(index): it stays at that frame. */
-  constructor({ look, choose }) {
+  /** look(index): the hand is over a frame (null: it left). choose(index): it stays there. open(index): a click. */
+  constructor({ look, choose, open = () => {} }) {
     this.slots = [];
     this.addresses = []; // what the filled places show
     this.shown = 0;
@@ -28,6 +28,7 @@ export class Film {
     this.strip.addEventListener('pointerup', release);
     this.strip.addEventListener('pointercancel', release);
     this.strip.addEventListener('pointerleave', () => (release(), look(null)));
+    this.strip.addEventListener('click', (event) => this.at(event) !== null && open(this.at(event)));
     this.strip.addEventListener('dragstart', (event) => event.preventDefault());
     this.slider.addEventListener('input', () => choose(Number(this.slider.value)));
   }
@@ -68,18 +69,25 @@ export class Film {
       slot.classList.add('full');
       slot.append(el('img', { src: addresses[this.shown], alt: '', draggable: false, decoding: 'sync' }));
     }
-    this.slots.forEach((slot, index) => {
-      slot.classList.toggle('now', index === current);
-      slot.classList.toggle('here', index === home); // shown whole; it may not move under the hand
-    });
-    const last = Math.max(1, length, frames.length) - 1; // as long as the strip, also while it fills
+    this.slots.forEach((slot, index) => slot.classList.toggle('here', index === home)); // shown whole; it may not move under the hand
+    const frame = frames[current];
+    const words = !frame ? '' : frame.final ? 'finished picture' : `step ${frame.step} of ${frame.total}`;
+    this.mark(current, Math.max(length, frames.length), words); // as long as the strip, also while it fills
+    this.slider.disabled = frames.length < 2;
+  }
+
+  /** Marks the frame that is looked at, of `length`, on strip and slider. */
+  mark(current, length, words) {
+    if (this.marked !== this.slots[current]) {
+      this.marked?.classList.remove('now');
+      this.marked = this.slots[current];
+      this.marked?.classList.add('now');
+    }
+    const last = Math.max(1, length - 1);
     this.slider.max = last;
     this.slider.value = Math.max(0, current);
-    this.slider.disabled = frames.length < 2;
-    const part = last ? (100 * Math.max(0, current)) / last : 0;
-    this.slider.style.setProperty('--part', `${part}%`);
-    const frame = frames[current];
-    if (frame) this.slider.setAttribute('aria-valuetext', frame.final ? 'finished picture' : `step ${frame.step} of ${frame.total}`);
+    this.slider.style.setProperty('--part', `${(100 * Math.max(0, current)) / last}%`);
+    if (words) this.slider.setAttribute('aria-valuetext', words);
     this.keepInSight(this.slots[current]);
   }
 

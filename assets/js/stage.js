@@ -10,6 +10,7 @@ const COPY = 'M9 9h11v11H9z M5 15H4V4h11v1';
 const SAVE = 'M12 4v11 M7 11l5 5 5-5 M5 20h14';
 const SEND = 'M4 12h14 M12 6l6 6-6 6';
 const AGAIN = 'Made before, with the same settings and seed';
+const LOOK = 'M10 4a6 6 0 1 0 0 12a6 6 0 1 0 0-12 M14.5 14.5L20 20';
 const BACK = 'M4 12a8 8 0 1 0 3-6 M4 4v5h5';
 
 export function mount(part) {
@@ -51,6 +52,7 @@ class Stage {
     this.film = new Film({
       look: (index) => ((this.looked = index), this.draw()),
       choose: (index) => this.choose(index),
+      open: (index) => this.explore(index),
     });
     this.deeds = this.buildDeeds();
     this.aloud = el('p.unseen', { role: 'status' });
@@ -96,6 +98,7 @@ class Stage {
       'div.deeds',
       { hidden: true },
       this.sends,
+      button(LOOK, 'Look inside', () => this.explore()),
       button(BACK, 'Use these settings', () => this.reuse()),
       this.save,
       this.copied,
@@ -114,6 +117,7 @@ class Stage {
     const before = this.job && !this.job.done ? this.job : null;
     const fresh = this.jobs.take(value);
     for (const job of fresh) memory.add(job.id);
+    for (const { id } of value.jobs) if (this.jobs.find(id)) tell('progress', this.jobs.find(id));
     if (value.again) return this.showAgain(this.jobs.find(value.again));
     if (fresh.some((job) => !job.done)) {
       this.follow = true;
@@ -180,6 +184,7 @@ class Stage {
   }
 
   step(move) {
+    if (!this.host.checkVisibility()) return; // in some tabs the keys move something else
     const frames = this.job?.frames(this.picture) ?? [];
     if (!frames.length) return;
     const now = this.pinned ?? frames.length - 1;
@@ -194,6 +199,11 @@ class Stage {
   reuse() {
     this.trigger('reuse', { job: this.job.id, picture: this.picture });
     tell('tab', this.job.tab);
+  }
+
+  /** Opens the run that is shown in the Explore tab, at that frame. */
+  explore(index = this.pinned ?? Infinity) {
+    tell('explore', { run: `${this.job.id}-${this.picture}`, step: index });
   }
 
   /** The picture that is shown goes to a painter or the control units, and their tab opens. */

@@ -10,6 +10,7 @@ const KEYS = [
   [['B', 'E', 'L', 'S', 'R', 'G'], 'Paint: brush, eraser, line, lasso, rectangle, fill'],
   [['[', ']'], 'Paint: smaller, larger brush'],
   [['Ctrl', '+', 'Z'], 'Paint and pose: undo (Ctrl+Y redoes)'],
+  [['Space'], 'Explore: play the film'],
   [['Space'], 'Paint: hold it to move the picture, the wheel zooms'],
   [['M', 'N', 'H'], 'Pose: mirror, new person, hide a joint'],
   [['/'], 'Models: search (arrows go from card to card)'],

@@ -6,25 +6,26 @@ function(worker, asked); a region with files of its own has `add_routes(app, wor
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
 import gradio as gr
 
 from pipelines.worker import Worker
-from ui.components.base import ASSETS_URL, Answer, Ask, Asked
+from ui.components.base import Answer, Ask, Asked
 from ui.components.explore import explorer
+from ui.explore import film, runs
+from ui.explore.runs import URL
 
 if TYPE_CHECKING:
-    from ui.page import Page
+    from fastapi import FastAPI
 
-URL = f"{ASSETS_URL}/explore"
-"""Where the tab's own routes are, relative to the page."""
+    from ui.page import Page
 
 Verb = Callable[[Worker, Asked], Answer]
 
-REGIONS: tuple[dict[str, Verb], ...] = ()
+REGIONS: tuple[Mapping[str, Verb], ...] = (runs.ANSWERS,)
 """The regions' `ANSWERS`, one row each."""
 
 
@@ -32,6 +33,11 @@ def build(page: Page) -> None:
     """Lays the tab's part out."""
     with gr.Column(elem_classes=["pane", "in-explore"]):
         explorer(asks(page.worker), "explore", URL)
+
+
+def add_routes(app: FastAPI, worker: Worker) -> None:
+    """Adds the regions' own routes; before Gradio, which takes all the rest."""
+    film.add_routes(app, worker)
 
 
 def asks(worker: Worker) -> dict[str, Ask]:

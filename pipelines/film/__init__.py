@@ -1,0 +1,1 @@
+"""Runs as films: every step recorded, so that a run can be looked into, branched and gone on with."""

@@ -1,0 +1,99 @@
+"""Films for the page, drawn here: the shape of the engine's answers without an engine."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pipelines.film.trajectory import RunInfo, TrajectoryStore, UnknownTrajectory, new_run
+
+SIDE = 64
+
+
+def jpeg(pixels: np.ndarray) -> bytes:
+    """Pixels in 0..1, with or without colours, as a JPEG."""
+    buffer = io.BytesIO()
+    Image.fromarray((pixels.clip(0, 1) * 255).astype(np.uint8)).save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
+
+
+def film(steps: int, *, still_from: int | None = None, guided: bool = True) -> dict[str, Any]:
+    """The answer to "film" of a run of so many steps; every frame tells its step by its grey value."""
+    noise = np.random.default_rng(0).random((SIDE, SIDE, 3))
+    told = []
+    for index in range(steps):
+        share = (index + 1) / steps
+        clean = np.full((SIDE, SIDE, 3), share)
+        lanes = {
+            "x_t": jpeg(clean * share + noise * (1 - share)),
+            "x0": jpeg(clean),
+            "noise": jpeg(noise),
+            "change": jpeg(np.full((SIDE, SIDE, 3), 1 - share)),
+        }
+        if guided:
+            lanes["guidance"] = jpeg(np.full((SIDE, SIDE, 3), [1 - share, 0.4, 0]))
+        told.append(
+            {
+                "index": index,
+                "timestep": 999.0 * (1 - index / steps),
+                "sigma": 14.6 * (1 - index / steps) ** 3,
+                "guidance_norm": 3.0 * (1 - share) + 1 if guided else None,
+                "change": None if index == 0 else 0.4 * (1 - index / steps) ** 2,
+                "lanes": lanes,
+                "channels": jpeg(np.full((SIDE, SIDE), share)),
+            }
+        )
+    return {"run": {}, "steps": told, "still_from": still_from}
+
+
+class Films:
+    """What the Explore tab needs of a worker: recorded runs, and an engine that draws their films."""
+
+    def __init__(self, data: Path):
+        self.trajectories = TrajectoryStore(data / "trajectories")
+        self.store = SimpleNamespace(root=data / "inputs")
+        self.engine = self
+        self.films: dict[str, dict[str, Any]] = {}
+        self.decoded: list[tuple[str, int, str]] = []
+        self.data = data
+
+    def add(self, job: str, steps: int, prompt: str, **about: Any) -> str:
+        """A recorded run of so many steps: its id."""
+        kept = {name: about.pop(name) for name in ("still_from", "guided") if name in about}
+        run = new_run(job, 0, request={"prompt": prompt}, model_title="Storybook", total=steps)
+        run = replace(run, **{"state": "finished", "picture": str(self._picture(job)), **about})
+        self.trajectories.write(run)
+        self.films[run.id] = film(steps, **kept)
+        return run.id
+
+    def info(self, id: str) -> RunInfo:
+        """What is recorded of a run."""
+        return self.trajectories.get(id)
+
+    def call(self, name: str, id: str, *rest: Any) -> Any:
+        """The engine's answers."""
+        if id not in self.films:
+            raise UnknownTrajectory(
+                "The recorded run is not there any more: it was deleted, or never recorded."
+            )
+        if name == "film":
+            return self.films[id]
+        step, what = rest
+        self.decoded.append((id, step, what))
+        return jpeg(np.full((256, 256, 3), [0.2, 0.5, 0.9]))
+
+    def models(self) -> list[Any]:
+        """No model: nothing is painted here."""
+        return []
+
+    def _picture(self, job: str) -> Path:
+        folder = self.data / "outputs"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (256, 256), f"#{job[:6]}").save(folder / f"{job}.png")
+        return folder / f"{job}.png"

@@ -1,0 +1,251 @@
+"""The Explore tab in a real Chromium: over drawn films, and over the whole program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+from fastapi import FastAPI
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.support.films import Films
+from tests.support.served import serving
+from tests.test_browser_page import CHROMIUM, LONG, violations
+from ui import explore, web
+from ui.app import ASSETS
+from ui.components.base import ASSETS_URL
+from ui.components.explore import explorer
+from ui.components.tabs import tab_bar
+from ui.tabs import TABS
+from ui.theme import Darkroom
+
+pytestmark = pytest.mark.browser
+
+Visit = Callable[..., Any]
+
+
+def bench_app(films: Films) -> FastAPI:
+    """A page with the Explore tab alone."""
+    worker: Any = films
+    with gr.Blocks(fill_width=True) as blocks:
+        tab_bar([tab for tab in TABS if tab.key == "explore"]).render()
+        with (
+            gr.Row(elem_id="bench"),
+            gr.Column(elem_id="work"),
+            gr.Column(elem_classes=["pane", "in-explore"]),
+        ):
+            explorer(explore.asks(worker), "explore", explore.URL)
+    app = FastAPI()
+    app.add_middleware(web.Frame)
+    for folder in ("css", "js", "fonts", "img"):
+        app.mount(f"/{ASSETS_URL}/{folder}", web.Assets(directory=ASSETS / folder))
+    explore.add_routes(app, worker)
+    gr.mount_gradio_app(app, blocks, path="/", theme=Darkroom(), footer_links=[], run_history=False)
+    return app
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Films:
+    films = Films(tmp_path_factory.mktemp("films"))
+    films.add("3a7bd5" + "0" * 10, 20, "a red house in the snow", created=1.79e9)
+    films.add("c0ffee" + "0" * 10, 50, "a sailboat on the sea", still_from=41, created=1.795e9)
+    return films
+
+
+HOUSE, BOAT = "3a7bd5" + "0" * 10 + "-0", "c0ffee" + "0" * 10 + "-0"
+
+
+@pytest.fixture(scope="module")
+def browser(browser_path: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=browser_path, args=CHROMIUM)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def address(films: Films) -> Iterator[str]:
+    with serving(bench_app(films)) as url:
+        yield url
+
+
+@pytest.fixture
+def visit(browser: Browser, address: str) -> Iterator[Visit]:
+    """Opens the tab over the drawn films; at the end no error was logged."""
+    troubles: list[str] = []
+
+    @contextmanager
+    def open_page(width: int = 1360, height: int = 860, url: str = address, **options: Any) -> Iterator[Page]:
+        context = browser.new_context(viewport={"width": width, "height": height}, **options)
+        page = context.new_page()
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.goto(url)
+        try:
+            yield page
+        finally:
+            context.close()
+
+    expect.set_options(timeout=LONG)
+    yield open_page
+    assert troubles == []
+
+
+def opened(page: Page, steps: int) -> None:
+    """Waits until every frame of the strip is drawn and the hand's rest has brought its full decodes."""
+    page.wait_for_function(
+        "n => document.querySelectorAll('.explore-strip .frame canvas').length === n", arg=steps
+    )
+    expect(page.locator(".lane-state:not(:empty)")).to_have_count(2)
+
+
+def at(page: Page) -> int:
+    """The step that is looked at, from 1."""
+    return int((page.locator(".explore-where").text_content() or "").split()[1])
+
+
+def grey(page: Page, lane: int) -> int:
+    """The red value in the middle of a lane's canvas."""
+    script = """n => { const one = document.querySelectorAll('.lane:not([hidden]) canvas')[n];
+        return one.getContext('2d').getImageData(one.width / 2, one.height / 2, 1, 1).data[0]; }"""
+    return int(page.evaluate(script, lane))
+
+
+def test_the_newest_run_is_open_and_tells_where_it_came_to_rest(visit: Visit) -> None:
+    with visit() as page:
+        opened(page, 50)
+        expect(page.locator(".run-face")).to_contain_text("a sailboat on the sea")
+        expect(page.locator(".curve-sentence")).to_have_text("The last 9 of 50 steps changed less than 1%.")
+        assert at(page) == 50
+        assert violations(page) == []
+
+
+def test_fifty_steps_are_scrubbed_without_a_request(visit: Visit) -> None:
+    with visit() as page:
+        opened(page, 50)
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        greys = page.evaluate("""() => {
+            const slider = document.querySelector('.explore-strip .scrub');
+            const canvas = document.querySelectorAll('.lane:not([hidden]) canvas')[1];
+            const seen = [];
+            for (let step = 0; step < 50; step += 1) {
+                slider.value = step;
+                slider.dispatchEvent(new Event('input', { bubbles: true }));
+                const { data } = canvas.getContext('2d').getImageData(8, 8, 1, 1);
+                seen.push(data[0]);
+            }
+            return seen;
+        }""")
+        assert asked == []
+        assert greys[:49] == sorted(set(greys[:49]))  # each step another picture, ever lighter
+
+
+def test_keys_step_play_and_jump(visit: Visit) -> None:
+    with visit() as page:
+        opened(page, 50)
+        page.locator(".explore-speed").select_option(label="fast")
+        page.click(".curve-sentence")  # no control has the focus
+        page.keyboard.press("Home")
+        assert at(page) == 1
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowLeft")
+        assert at(page) == 2
+        page.keyboard.press("Space")
+        expect(page.locator(".explore-play")).to_have_text("Pause")
+        page.wait_for_function("parseInt(document.querySelector('.explore-where').textContent.slice(5)) > 4")
+        page.keyboard.press("Space")
+        expect(page.locator(".explore-play")).to_have_text("Play")
+        page.keyboard.press("End")
+        assert at(page) == 50
+
+
+def test_where_the_hand_rests_the_picture_is_decoded_in_full(visit: Visit, films: Films) -> None:
+    with visit() as page:
+        opened(page, 50)
+        films.decoded.clear()
+        page.evaluate("""() => { const slider = document.querySelector('.explore-strip .scrub');
+            for (const step of [3, 9, 17, 24]) {
+                slider.value = step;
+                slider.dispatchEvent(new Event('input', { bubbles: true }));
+            } }""")
+        assert grey(page, 1) == pytest.approx(255 * 25 / 50, abs=3)
+        expect(page.locator(".lane-state:not(:empty)")).to_have_count(2)
+        assert grey(page, 1) == pytest.approx(0.2 * 255, abs=3)
+        assert films.decoded == [(BOAT, 24, "x0"), (BOAT, 24, "x_t")]  # nothing of what was passed by
+
+
+def test_lanes_are_chosen_and_remembered(visit: Visit) -> None:
+    with visit() as page:
+        opened(page, 50)
+        expect(page.locator(".lane:visible")).to_have_count(4)
+        pull = page.get_by_role("button", name="Where the words pull")
+        pull.click()
+        page.get_by_role("button", name="The model’s own world").click()
+        page.reload()
+        opened(page, 50)
+        expect(pull).to_have_attribute("aria-pressed", "true")
+        names = page.locator(".lane:visible .lane-title").all_text_contents()
+        assert names == [
+            "What came in",
+            "Where it is heading",
+            "What this step changed",
+            "Where the words pull",
+        ]
+
+
+def test_a_run_is_found_named_kept_thrown_away_and_brought_back(visit: Visit, films: Films) -> None:
+    with visit() as page:
+        opened(page, 50)
+        page.click(".run-face")
+        page.get_by_role("searchbox", name="Search runs").fill("SNOW")
+        page.locator(".run-open").click()
+        opened(page, 20)
+        page.get_by_role("button", name="Name this run").click()
+        page.get_by_role("textbox", name="Name of this run").fill("Winter")
+        page.keyboard.press("Enter")
+        expect(page.locator(".run-face .run-title")).to_have_text("Winter")
+        page.get_by_role("button", name="Keep this run").click()
+        expect(page.get_by_role("button", name="Keep this run")).to_have_attribute("aria-pressed", "true")
+        assert (films.info(HOUSE).name, films.info(HOUSE).pinned) == ("Winter", True)
+        page.get_by_role("button", name="Move this run to the trash").click()
+        opened(page, 50)
+        assert films.info(HOUSE).trashed
+        page.get_by_role("button", name="Undo").click()
+        opened(page, 20)
+        assert not films.info(HOUSE).trashed
+
+
+def test_from_elsewhere_in_the_page_a_run_is_opened_at_a_step(visit: Visit) -> None:
+    with visit() as page:
+        opened(page, 50)
+        event = """id => document.dispatchEvent(
+            new CustomEvent('darkroom:explore', { detail: { run: id, step: 6 } }))"""
+        page.evaluate(event, HOUSE)
+        opened(page, 20)
+        assert at(page) == 7
+        page.evaluate(event, "f" * 16 + "-0")
+        expect(page.get_by_role("alert")).to_contain_text("not there any more")
+        assert at(page) == 7
+
+
+def test_on_a_phone_nothing_is_cut_and_nothing_moves_by_itself(visit: Visit) -> None:
+    with visit(390, 844, has_touch=True, reduced_motion="reduce") as page:
+        opened(page, 50)
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        assert page.evaluate("document.getAnimations().length") == 0
+        page.locator(".explore-strip .frame").nth(9).tap()
+        assert at(page) == 10
+        assert violations(page) == []
+
+
+def test_the_empty_tab_says_what_it_is_for(visit: Visit, tmp_path: Path) -> None:
+    with serving(bench_app(Films(tmp_path))) as url, visit(url=url) as page:
+        expect(page.get_by_role("heading", name="Open a run and look inside")).to_be_visible()
+        expect(page.get_by_role("button", name="Paint a first run")).to_be_visible()
+        expect(page.locator(".explore-lanes")).to_be_hidden()
+        assert violations(page) == []
