@@ -25,7 +25,7 @@ document.addEventListener('keydown', (event) => {
   }
   if (target.closest?.(TYPING)) return;
   if (key === '?') return tell('keys');
-  if (key in MOVES && !target.closest?.('input, [role=tab], summary, pre')) {
+  if (key in MOVES && !target.closest?.('input, [role=tab], [role=tree], summary, pre')) {
     event.preventDefault();
     tell('step', MOVES[key]);
   }

@@ -1,0 +1,144 @@
+"""The tree of branches and comparing in a real Chromium, over drawn films."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.support.films import Films, jpeg
+from tests.support.served import serving
+from tests.test_browser_explore import bench_app
+from tests.test_browser_page import CHROMIUM
+
+pytestmark = pytest.mark.browser
+
+PROMPT = "a red house at night, snow"
+PARTED = 8
+
+
+class Pairs(Films):
+    """Films that can be compared: those that differ in their ids part at one step."""
+
+    def call(self, name: str, id: str, *rest: Any) -> Any:
+        if name != "compare":
+            return super().call(name, id, *rest)
+        frames, other = self.films[id]["steps"], rest[0]
+        steps = []
+        for index, frame in enumerate(frames):
+            same = index < PARTED or id == other
+            step = {"index": index, "first": frame["lanes"]["x0"], "same": same}
+            step |= {"second": None if same else jpeg(np.ones((8, 8, 3))), "psnr": None if same else 20.0}
+            step |= {"map": None if same else jpeg(np.ones((8, 8, 3))), "difference": 0.0 if same else 0.25}
+            steps.append(step)
+        same = id == other
+        picture = {"same": same, "share": 0.0 if same else 0.43, "psnr": None if same else 17.0}
+        whole = {"parts": None if same else PARTED, "common": len(steps), "steps": steps}
+        return {**whole, "picture": {**picture, "map": jpeg(np.zeros((8, 8, 3)))}}
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> Pairs:
+    made = Pairs(tmp_path)
+    request = {"prompt": PROMPT, "seed": 7, "loras": [{"name": "storybook-ink", "weight": 0.8}]}
+    first = made.add("a" * 16, 20, PROMPT, request=request, created=1.0)
+    by_day = {**request, "prompt": PROMPT.replace("night", "noon")}
+    made.add("b" * 16, 20, PROMPT, request=by_day, parent=first, parent_step=8, created=2.0)
+    made.add(
+        "c" * 16,
+        20,
+        PROMPT,
+        request={**request, "guidance_scale": 9},
+        parent=first,
+        parent_step=4,
+        created=3.0,
+    )
+    return made
+
+
+@pytest.fixture(scope="module")
+def browser(browser_path: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=browser_path, args=CHROMIUM)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Browser, films: Pairs) -> Iterator[Page]:
+    troubles: list[str] = []
+    with serving(bench_app(films)) as url:  # type: ignore[arg-type]
+        page = browser.new_page(viewport={"width": 1360, "height": 860})
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.goto(url)
+        expect(page.get_by_role("treeitem")).to_have_count(3)
+        yield page
+        page.close()
+    assert not troubles
+
+
+def node(page: Page, name: str) -> Any:
+    return page.get_by_role("treeitem", name=name)
+
+
+def test_the_tree_is_walked_and_changed_by_keyboard(page: Page, films: Pairs) -> None:
+    root = node(page, "Seed 7")
+    root.click()
+    expect(root).to_have_attribute("aria-selected", "true")
+    root.focus()
+    page.keyboard.press("ArrowRight")
+    expect(node(page, "noon from step 9")).to_be_focused()
+    page.keyboard.press("ArrowDown")
+    expect(node(page, "guidance 9 from step 5")).to_be_focused()
+    page.keyboard.press("ArrowLeft")
+    expect(root).to_be_focused()
+    page.keyboard.press("End")
+    page.keyboard.press("F2")
+    page.get_by_label("Name of this run").last.fill("stricter")
+    page.keyboard.press("Enter")
+    expect(node(page, "stricter")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(node(page, "stricter")).to_have_attribute("aria-selected", "true")
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Delete")
+    expect(page.get_by_role("treeitem")).to_have_count(2)
+    assert films.trajectories.get(f"{'b' * 16}-0").trashed
+    page.get_by_text("Trash (1)", exact=True).last.click()
+    page.get_by_role("button", name="Restore Seed 7").click()
+    expect(page.get_by_role("treeitem")).to_have_count(3)
+    assert films.trajectories.get(f"{'c' * 16}-0").name == "stricter"
+
+
+def test_a_parent_in_the_trash_keeps_its_place_and_can_be_brought_back(page: Page, films: Pairs) -> None:
+    films.trajectories.trash(f"{'a' * 16}-0")
+    node(page, "noon").click()
+    root = node(page, "Seed 7 in the trash")
+    root.hover()
+    root.get_by_role("button", name="Restore").click()
+    expect(node(page, "Seed 7 in the trash")).to_have_count(0)
+    films.trajectories.delete(f"{'a' * 16}-0")
+    node(page, "guidance 9").click()
+    expect(node(page, "A run that was deleted its branches are kept")).to_be_visible()
+
+
+def test_two_runs_are_compared_in_step_with_the_slider(page: Page) -> None:
+    node(page, "Seed 7").click()
+    other = node(page, "noon")
+    other.hover()
+    other.get_by_role("button", name="Compare").click()
+    words = page.locator(".compare-words")
+    expect(words).to_contain_text("They part at step 9.")
+    page.get_by_role("button", name="Show step 9").click()
+    expect(words).to_contain_text("Here they differ by 25%, 20.0 dB.")
+    page.get_by_role("button", name="Difference").click()
+    expect(page.get_by_alt_text("What differs, step 9: black is the same")).to_be_visible()
+    page.get_by_role("button", name="Wipe").click()
+    page.get_by_label("Where one picture ends").press("Home")
+    expect(page.locator(".compare-screen")).to_have_attribute("style", "--edge: 0%;")
+    page.get_by_role("button", name="Finished").click()
+    expect(words).to_contain_text("43% of the pixels differ")
