@@ -7,45 +7,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
 import pytest
-from fastapi import FastAPI
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.support.films import Films
+from tests.support.films import Films, bench_app
 from tests.support.served import serving
 from tests.test_browser_page import CHROMIUM, LONG, violations
-from ui import explore, web
-from ui.app import ASSETS
-from ui.components.base import ASSETS_URL
-from ui.components.explore import explorer
-from ui.components.tabs import tab_bar
-from ui.tabs import TABS
-from ui.theme import Darkroom
 
 pytestmark = pytest.mark.browser
 
 Visit = Callable[..., Any]
-
-
-def bench_app(films: Films) -> FastAPI:
-    """A page with the Explore tab alone."""
-    worker: Any = films
-    with gr.Blocks(fill_width=True) as blocks:
-        tab_bar([tab for tab in TABS if tab.key == "explore"]).render()
-        with (
-            gr.Row(elem_id="bench"),
-            gr.Column(elem_id="work"),
-            gr.Column(elem_classes=["pane", "in-explore"]),
-        ):
-            explorer(explore.asks(worker), "explore", explore.URL)
-    app = FastAPI()
-    app.add_middleware(web.Frame)
-    for folder in ("css", "js", "fonts", "img"):
-        app.mount(f"/{ASSETS_URL}/{folder}", web.Assets(directory=ASSETS / folder))
-    explore.add_routes(app, worker)
-    gr.mount_gradio_app(app, blocks, path="/", theme=Darkroom(), footer_links=[], run_history=False)
-    return app
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +27,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Films:
     return films
 
 
+RUNNING = "ab1e" + "0" * 12
 HOUSE, BOAT = "3a7bd5" + "0" * 10 + "-0", "c0ffee" + "0" * 10 + "-0"
 
 
@@ -231,6 +203,47 @@ def test_from_elsewhere_in_the_page_a_run_is_opened_at_a_step(visit: Visit) -> N
         page.evaluate(event, "f" * 16 + "-0")
         expect(page.get_by_role("alert")).to_contain_text("not there any more")
         assert at(page) == 7
+
+
+def test_a_run_that_goes_on_is_followed_and_one_that_is_looked_into_is_left_alone(
+    visit: Visit, tmp_path: Path
+) -> None:
+    films = Films(tmp_path)
+    run = films.add(RUNNING, 12, "a boat", state="running", picture="")
+    whole = films.films[run]["steps"]
+    tell = """([id, steps]) => document.dispatchEvent(new CustomEvent('darkroom:progress', {
+        detail: { id, steps, begun: 1, done: steps > 11 } }))"""
+
+    def goes_on(count: int) -> None:
+        films.films[run]["steps"] = whole[:count]
+        page.evaluate(tell, [RUNNING, count])
+        page.wait_for_function(
+            "n => document.querySelectorAll('.explore-strip .frame.full').length === n", arg=count
+        )
+
+    films.films[run]["steps"] = whole[:3]
+    with serving(bench_app(films)) as url, visit(url=url) as page:
+        opened(page, 3)
+        assert page.locator(".explore-strip .frame").count() == 12
+        goes_on(5)
+        expect(page.locator(".explore-where")).to_contain_text("Step 5 of 12")
+        page.locator(".explore-strip .frame").nth(1).click()
+        goes_on(8)
+        expect(page.locator(".explore-where")).to_contain_text("Step 2 of 12")
+        films.trajectories.change(run, state="finished")
+        goes_on(12)
+        expect(page.locator(".curve-sentence")).to_contain_text("The picture changed by more than 1%")
+
+
+def test_after_a_restart_all_runs_are_there(visit: Visit, tmp_path: Path) -> None:
+    before = Films(tmp_path)
+    run = before.add(RUNNING, 5, "a boat")
+    before.trajectories.rename(run, "Afloat")
+    after = Films(tmp_path)
+    after.films = before.films
+    with serving(bench_app(after)) as url, visit(url=url) as page:
+        opened(page, 5)
+        expect(page.locator(".run-face")).to_contain_text("Afloat")
 
 
 def test_on_a_phone_nothing_is_cut_and_nothing_moves_by_itself(visit: Visit) -> None:

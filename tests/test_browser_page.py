@@ -179,6 +179,13 @@ def test_the_film_is_scrubbed_by_hand_and_by_keys(visit: Open) -> None:
         page.keyboard.press("ArrowLeft")
         expect(what).to_contain_text("Step 6 of 6")
         assert [url for url in requests if not url.startswith(("blob:", "data:"))] == []
+        page.evaluate(
+            "document.addEventListener('darkroom:explore', event => (window.opened = event.detail))"
+        )
+        page.click("#stage .frame >> nth=2")
+        assert page.evaluate("window.opened.run").endswith("-0")
+        assert page.evaluate("window.opened.step") == 2
+        expect(page.locator("body[data-tab=explore]")).to_be_visible()
 
 
 def test_a_refresh_in_mid_run_finds_the_run_and_its_film_again(visit: Open) -> None:

@@ -42,11 +42,13 @@ export class Reel {
     this.steps.splice(later.steps[0]?.index ?? this.steps.length, Infinity, ...later.steps);
   }
 
-  /** Decodes the frames of these lanes: those of step `first` at once, then all others, the near ones before the far. */
+  /** Decodes the frames of these lanes: those of step `first`, then those of the strip, then all others; the near
+   *  ones before the far. */
   async decode(lanes, first, drawn) {
     const round = (this.round = {}); // another choice, and this one goes no further
-    const order = this.steps.map((_, index) => index).sort((one, other) => Math.abs(one - first) - Math.abs(other - first));
-    const waiting = order.flatMap((step) => lanes.map((lane) => [lane, step])).filter(([lane, step]) => !this.frame(lane, step));
+    const turn = ([lane, step]) => (step === first ? -1 : Math.abs(step - first) + (lane === 'x0' ? 0 : this.steps.length));
+    const all = this.steps.flatMap((_, step) => lanes.map((lane) => [lane, step]));
+    const waiting = all.filter(([lane, step]) => !this.frame(lane, step)).sort((one, other) => turn(one) - turn(other));
     const most = BUDGET / Math.max(1, this.steps.length * lanes.length);
     while (waiting.length && this.round === round && !this.closed) {
       const batch = waiting.splice(0, Math.max(AT_ONCE, lanes.length));

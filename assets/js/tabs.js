@@ -48,6 +48,7 @@ class Tabs {
       button.tabIndex = one === key ? 0 : -1;
     }
     document.body.dataset.tab = key;
+    if (changed) this.root.scrollLeft = this.buttons.get(key).offsetLeft - this.root.offsetLeft - this.root.clientWidth / 3;
     if (location.hash.slice(1) !== key) history.replaceState(null, '', `#${key}`);
     if (this.props.value?.tab !== key || changed) {
       this.props.value = { ...this.props.value, tab: key };

@@ -7,7 +7,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import controls, forecast, gpu, loras, models, painter, runs, server
+from tests.benchmarks import controls, explore, forecast, gpu, loras, models, painter, runs, server
 from tests.benchmarks.figure import Figure
 
 BENCHMARKS = {
@@ -17,6 +17,7 @@ BENCHMARKS = {
     "startup": server.startup,
     "idle": server.idle,
     "painter": painter.painting,
+    "explore": explore.scrubbing,
     "models": models.models,
     "models-xl": models.models_xl,
     "gpu": gpu.gpu,

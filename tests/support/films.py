@@ -8,10 +8,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gradio as gr
 import numpy as np
+from fastapi import FastAPI
 from PIL import Image
 
 from pipelines.film.trajectory import RunInfo, TrajectoryStore, UnknownTrajectory, new_run
+from ui import explore, web
+from ui.app import ASSETS
+from ui.components.base import ASSETS_URL
+from ui.components.explore import explorer
+from ui.components.tabs import tab_bar
+from ui.tabs import TABS
+from ui.theme import Darkroom
 
 SIDE = 64
 
@@ -97,3 +106,23 @@ class Films:
         folder.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (256, 256), f"#{job[:6]}").save(folder / f"{job}.png")
         return folder / f"{job}.png"
+
+
+def bench_app(films: Films) -> FastAPI:
+    """A page with the Explore tab alone."""
+    worker: Any = films
+    with gr.Blocks(fill_width=True) as blocks:
+        tab_bar([tab for tab in TABS if tab.key == "explore"]).render()
+        with (
+            gr.Row(elem_id="bench"),
+            gr.Column(elem_id="work"),
+            gr.Column(elem_classes=["pane", "in-explore"]),
+        ):
+            explorer(explore.asks(worker), "explore", explore.URL)
+    app = FastAPI()
+    app.add_middleware(web.Frame)
+    for folder in ("css", "js", "fonts", "img"):
+        app.mount(f"/{ASSETS_URL}/{folder}", web.Assets(directory=ASSETS / folder))
+    explore.add_routes(app, worker)
+    gr.mount_gradio_app(app, blocks, path="/", theme=Darkroom(), footer_links=[], run_history=False)
+    return app
