@@ -40,7 +40,7 @@ class Explore {
     this.build();
     this.opened = new Map(); // run -> the step at which it was left
     this.news = new Latest({
-      answer: (from) => Reel.fetch(this.url('film', { run: this.run.id, from })).catch(() => null),
+      answer: (wish) => Reel.fetch(this.url('film', wish)).catch(() => null),
       done: (later) => this.grow(later),
       wait: () => {},
     });
@@ -107,6 +107,7 @@ class Explore {
     this.film?.close();
     this.film = film;
     this.run = film.run;
+    this.side.hidden = !this.panels.size;
     const last = film.steps.length - 1;
     this.step = Math.max(0, Math.min(last, step ?? this.opened.get(id) ?? last));
     this.emit('run', this.run);
@@ -125,7 +126,7 @@ class Explore {
 
   /** Later steps of the open run, while it runs; a hand at its end stays there. */
   grow(later) {
-    if (!later || later.run.id !== this.run?.id) return;
+    if (!later || later.run.id !== this.run?.id || later.steps[0]?.index > this.film.steps.length) return;
     const atEnd = this.step >= this.film.steps.length - 1;
     this.film.add(later);
     this.describe(later.run);
@@ -139,7 +140,7 @@ class Explore {
       this.begun = null;
       this.select(`${job.id}-0`);
     } else if (this.seen && this.run?.job === job.id && (this.run.state === 'running' || job.done)) {
-      this.news.wish(this.film.steps.length);
+      this.news.wish({ run: this.run.id, from: this.film.steps.length });
     }
     if (this.seen && (job.done || job.begun !== this.counted)) this.emit('runs');
     this.counted = job.begun;
@@ -206,7 +207,6 @@ class Explore {
       this.panels.set(side, { button, panel });
       this.bar.append(button);
       this.side.append(panel);
-      this.side.hidden = false;
     }
     return this.panels.get(side).panel;
   }

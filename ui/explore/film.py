@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 STARTING = "The engine is still starting: the run opens as soon as it is up."
+BUSY = "The engine was busy with a picture for too long: look here again once that is finished."
 LOOKS = ("x0", "x_t")
 """What of a step can be decoded in full."""
 
@@ -98,6 +99,8 @@ async def _answered(answer: Any) -> Response:
         return await anyio.to_thread.run_sync(answer)  # type: ignore[no-any-return]
     except UnknownTrajectory as problem:
         return _problem(str(problem), 404)
+    except TimeoutError:
+        return _problem(BUSY, 504)
 
 
 def _problem(sentence: str, status: int) -> Response:
