@@ -1,4 +1,4 @@
-"""The Explore tab in a real Chromium: over drawn films, and over the whole program."""
+"""The Explore tab in a real Chromium, over films that are drawn here."""
 
 from __future__ import annotations
 
@@ -26,6 +26,10 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Films:
     films.add("c0ffee" + "0" * 10, 50, "a sailboat on the sea", still_from=41, created=1.795e9)
     return films
 
+
+PROGRESS = """([id, steps]) => document.dispatchEvent(new CustomEvent('darkroom:progress', {
+    detail: { id, steps, begun: 1, done: steps > 11 } }))"""
+"""What the stage tells of a job that it follows."""
 
 RUNNING = "ab1e" + "0" * 12
 HOUSE, BOAT = "3a7bd5" + "0" * 10 + "-0", "c0ffee" + "0" * 10 + "-0"
@@ -211,12 +215,10 @@ def test_a_run_that_goes_on_is_followed_and_one_that_is_looked_into_is_left_alon
     films = Films(tmp_path)
     run = films.add(RUNNING, 12, "a boat", state="running", picture="")
     whole = films.films[run]["steps"]
-    tell = """([id, steps]) => document.dispatchEvent(new CustomEvent('darkroom:progress', {
-        detail: { id, steps, begun: 1, done: steps > 11 } }))"""
 
     def goes_on(count: int) -> None:
         films.films[run]["steps"] = whole[:count]
-        page.evaluate(tell, [RUNNING, count])
+        page.evaluate(PROGRESS, [RUNNING, count])
         page.wait_for_function(
             "n => document.querySelectorAll('.explore-strip .frame.full').length === n", arg=count
         )
@@ -257,8 +259,15 @@ def test_on_a_phone_nothing_is_cut_and_nothing_moves_by_itself(visit: Visit) -> 
 
 
 def test_the_empty_tab_says_what_it_is_for(visit: Visit, tmp_path: Path) -> None:
-    with serving(bench_app(Films(tmp_path))) as url, visit(url=url) as page:
+    films = Films(tmp_path)
+    with serving(bench_app(films)) as url, visit(url=url) as page:
         expect(page.get_by_role("heading", name="Open a run and look inside")).to_be_visible()
-        expect(page.get_by_role("button", name="Paint a first run")).to_be_visible()
-        expect(page.locator(".explore-lanes")).to_be_hidden()
+        expect(page.locator(".explore-lanes, .explore-side").locator("visible=true")).to_have_count(0)
         assert violations(page) == []
+        page.evaluate("document.addEventListener('darkroom:jobs', ({ detail }) => (window.jobs = detail))")
+        page.get_by_role("button", name="Paint a first run").click()
+        page.wait_for_function("window.jobs")  # with these the stage is asked to follow the run
+        page.evaluate(PROGRESS, [page.evaluate("window.jobs[0]"), 6])
+        opened(page, 6)
+        expect(page.locator(".explore-empty")).to_be_hidden()
+        assert [request.model for request in films.asked] == ["starter"]

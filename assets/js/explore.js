@@ -136,9 +136,10 @@ class Explore {
 
   /** What the stage heard of a job. */
   hear(job) {
-    if (this.begun === job.id && job.steps) {
+    if (this.begun?.job === job.id && (job.steps || job.done)) {
+      const { open } = this.begun;
       this.begun = null;
-      this.select(`${job.id}-0`);
+      this.select(`${job.id}-0`).then(open);
     } else if (this.seen && this.run?.job === job.id && (this.run.state === 'running' || job.done)) {
       this.news.wish({ run: this.run.id, from: this.film.steps.length });
     }
@@ -146,12 +147,13 @@ class Explore {
     this.counted = job.begun;
   }
 
-  /** Paints a first run and opens it as it develops. */
+  /** Paints a first run and opens it as it develops; resolves once it is open. */
   async begin() {
-    const answer = await this.ask('begin');
-    if (answer.problem) return this.say(answer.problem, true);
-    this.begun = answer.job;
-    tell('jobs', [answer.job]);
+    const { job, problem } = await this.ask('begin');
+    if (problem) return this.say(problem, true);
+    const open = new Promise((open) => (this.begun = { job, open }));
+    tell('jobs', [job]);
+    return open;
   }
 
   moved(move) {

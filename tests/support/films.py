@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from PIL import Image
 
 from pipelines.film.trajectory import RunInfo, TrajectoryStore, UnknownTrajectory, new_run
+from pipelines.request import GenerationRequest
 from ui import explore, web
 from ui.app import ASSETS
 from ui.components.base import ASSETS_URL
@@ -71,6 +72,7 @@ class Films:
         self.films: dict[str, dict[str, Any]] = {}
         self.decoded: list[tuple[str, int, str]] = []
         self.data = data
+        self.asked: list[GenerationRequest] = []
 
     def add(self, job: str, steps: int, prompt: str, **about: Any) -> str:
         """A recorded run of so many steps: its id."""
@@ -96,6 +98,13 @@ class Films:
         step, what = rest
         self.decoded.append((id, step, what))
         return jpeg(np.full((256, 256, 3), [0.2, 0.5, 0.9]))
+
+    def submit(self, request: GenerationRequest) -> str:
+        """Takes a request; its run has begun at once."""
+        self.asked.append(request)
+        job = f"{len(self.asked):016x}"
+        self.add(job, 6, request.prompt)
+        return job
 
     def models(self) -> list[Any]:
         """No model: nothing is painted here."""

@@ -25,7 +25,7 @@ LISTED = 500
 SIDE = 144
 """Pixels of a thumbnail's longer side."""
 
-FIRST = "a sailboat on the sea at sunset, a lighthouse"
+FIRST = "a red house in the snow at night"
 """What the empty tab offers to paint where the embedded model names nothing of its own."""
 
 
