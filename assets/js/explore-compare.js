@@ -17,7 +17,7 @@ class Compare {
     this.finished = false;
     this.build();
     explore.on('compare', (pair) => this.open(pair));
-    explore.on('branched', ({ parent, run, compare }) => (compare ? this.open({ first: parent, second: run }) : this.offer(parent, run)));
+    explore.on('branched', (branch) => this.branched(branch));
     explore.on('step', () => this.draw());
     explore.on('run', () => this.offered());
   }
@@ -45,10 +45,12 @@ class Compare {
     this.host.setAttribute('aria-label', 'Compare');
   }
 
-  /** A branch has finished: comparing it is one click away. */
-  offer(first, second) {
-    this.pending = { first, second };
-    this.offered();
+  /** A branch has finished: it is compared where that was wanted, else one click away. */
+  branched({ parent, run, compare }) {
+    const shown = this.pair && [this.pair.first, this.pair.second].includes(run); // while it was developing
+    if (compare || shown) return this.open(shown ? this.pair : { first: parent, second: run });
+    this.pending = { first: parent, second: run };
+    return this.offered();
   }
 
   offered() {

@@ -74,7 +74,7 @@ class Tree {
     const end = rows.findIndex((one) => one.level <= node.level);
     const below = end < 0 ? rows.length : end;
     const [title, told] = [`tree-${node.id}`, `tree-told-${node.id}`];
-    const text = el('span.tree-text', {}, el('span.tree-title', { id: title, title: node.title }, node.title), el('span.tree-told', { id: told }, node.told));
+    const text = el('span.tree-text', {}, el('span.tree-title', { id: title, title: node.title }, node.title), ' ', el('span.tree-told', { id: told }, node.told));
     const face = el('span.tree-face', {}, thumbnail(node), text);
     const item = el('li.tree-item', { role: 'treeitem', tabIndex: node.id === this.at ? 0 : -1, 'aria-level': node.level, 'aria-labelledby': `${title} ${told}` }, face);
     item.dataset.run = node.id;
