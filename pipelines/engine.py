@@ -30,6 +30,9 @@ ANSWERS = {
     "forecast": "forecast",
     "resident": "status",
     "preload": "preload",
+    "compare": "compare",
+    "film": "film",
+    "decode": "decode",
 }
 """What an engine can be asked -> the manager's method that answers."""
 
@@ -132,7 +135,7 @@ class LocalEngine:
             emit(event)
 
         try:
-            ending: Event = self._manager.run(request, note, control)
+            ending: Event = self._manager.run(request, note, control, job_id)
         except GenerationCancelled:
             ending = Cancelled(tuple(pictures))
         except InvalidRequest as error:

@@ -30,7 +30,7 @@ def _frozen(**values: Any) -> Mapping[str, Any]:
 
 ALL_TAKE = frozenset(
     "model num_inference_steps scheduler seed num_images_per_prompt batch_count offload quantisation "
-    "compiled".split()
+    "compiled branch".split()
 )
 """Request fields that count for every model."""
 

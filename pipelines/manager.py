@@ -25,6 +25,9 @@ from pipelines.controlnet.control import ControlLibrary, ControlSpec
 from pipelines.controlnet.control_modes import control_modes
 from pipelines.controlnet.detectors import Detectors
 from pipelines.events import Finished, Picture, PictureDone
+from pipelines.film import branching, compare, develop
+from pipelines.film.recording import Recording, take_over
+from pipelines.film.trajectory import TrajectoryStore, new_run
 from pipelines.library.addons import misfit
 from pipelines.load.compiling import Compiler
 from pipelines.load.loaded import LoadedModel, LoadedModels, ResidentStatus, control_files, control_key
@@ -32,6 +35,7 @@ from pipelines.lora import embeddings
 from pipelines.lora.adapters import ActiveAdapters, Adapters, hashes
 from pipelines.metadata import UnreadablePicture
 from pipelines.pictures import PictureStore
+from pipelines.preview import LatentToRGB
 from pipelines.prompt_memory import PromptMemory
 from pipelines.refining import Refined
 from pipelines.request import InvalidRequest
@@ -61,6 +65,7 @@ class PipelineManager:
         self.models = LoadedModels(library, plan, store.root.parent)
         self.placing = Placing(plan, self.models, store.root.parent)
         self.adapters = Adapters(library)
+        self.trajectories = TrajectoryStore(store.root.parent / "trajectories")
         self.compiler = Compiler(self.models.tell)
         self.prompt_memory = PromptMemory()
         self._tokenizers: dict[Path, Any] = {}
@@ -117,7 +122,7 @@ class PipelineManager:
         pipe.set_progress_bar_config(disable=True)
         return pipe
 
-    def run(self, request: GenerationRequest, emit: Emit, steering: Control) -> Finished:
+    def run(self, request: GenerationRequest, emit: Emit, steering: Control, job: str = "") -> Finished:
         """Runs a resolved request, telling `emit` every step and picture; returns the last event.
 
         Raises `InvalidRequest` where the request does not fit its model or its pictures,
@@ -167,6 +172,7 @@ class PipelineManager:
                     pictures,
                     watch,
                     notes,
+                    job,
                 )
 
             return self.placing.run(request, model, keys, networks, paint, refiner)
@@ -185,6 +191,7 @@ class PipelineManager:
         pictures: list[Picture],
         watch: Stopwatch,
         told: list[str],
+        job: str = "",
     ) -> Finished:
         """The pictures of a request on what was loaded for it.
 
@@ -208,11 +215,16 @@ class PipelineManager:
                 self.prompt_memory.attach(pipe, active.text_state)
                 run = PictureRun(pipe, request, model.spec, shown, index, model.to_rgb, began, emit, steering)
                 run.at_step = active.at_step
+                run.replay = self._replay(request, model)
+                film = self._film(job, index, request, model, run)
                 if refined is not None:
                     refined.onto(pipe, request)
                     run.at_step = refined.beside(active.at_step)
                 about = request.model_dump(exclude_defaults=True)
-                with decoding.guarded(pipe, self.plan, told.append, self.placing.latents, about):
+                with (
+                    self._filmed(film, steering),
+                    decoding.guarded(pipe, self.plan, told.append, self.placing.latents, about),
+                ):
                     painted: Any = run.paint(
                         encoded.kwargs, control.control_kwargs(pipe, request.controls, shown.maps, specs)
                     )
@@ -230,10 +242,92 @@ class PipelineManager:
                     extras={**told_of, **stopped},
                 )
                 pictures.append(picture)
+                if film is not None:
+                    self.trajectories.change(film.run.id, picture=picture.path)
                 emit(PictureDone(picture, index))
                 if steering.kept:
                     break
         return Finished(tuple(pictures), time.perf_counter() - began, steering.kept, tuple(notes))
+
+    def _replay(self, request: GenerationRequest, model: LoadedModel) -> Any:
+        start = None
+        branch = request.branch
+        if branch is not None and branch.painted and branch.step:
+            import numpy as np
+            import torch
+
+            from pipelines.preview import encoded
+
+            picture = self._stored(branch.painted, "branch").rgb().resize((request.width, request.height))
+            vae = model.pipeline.vae
+            place = next(vae.parameters())
+            pixels = torch.from_numpy(np.asarray(picture, np.float32) / 255).permute(2, 0, 1)[None]
+            with torch.no_grad():
+                x0 = encoded(vae, pixels.to(place.device, place.dtype)).cpu()
+            start = branching.renoised(self.trajectories, branch.trajectory, branch.step, x0)
+        return branching.replay_of(request, self.trajectories, start)
+
+    def _film(self, job: str, index: int, request: GenerationRequest, model: LoadedModel, run: Any) -> Any:
+        if not job:
+            return None
+        branch = request.branch
+        told = new_run(
+            job,
+            index,
+            request=request.model_dump(mode="json", exclude_defaults=True),
+            task=request.task,
+            model=request.model,
+            model_title=model.spec.title,
+            parent=branch.trajectory if branch else None,
+            parent_step=branch.step if branch else 0,
+            about={"to_rgb": model.to_rgb.as_lists(), "layout": run.family.latents},
+        )
+        kept = branch.step if branch else 0
+        if branch:
+            take_over(self.trajectories, branch.trajectory, told.id, kept)
+        run.film = Recording(self.trajectories, told, kept)
+        return run.film
+
+    @contextmanager
+    def _filmed(self, film: Any, steering: Control) -> Iterator[None]:
+        state: Any = "failed"
+        try:
+            yield
+            state = "stopped" if steering.kept else "finished"
+        except GenerationCancelled:
+            state = "stopped"
+            raise
+        finally:
+            if film is not None:
+                film.close(state)
+
+    def compare(self, first: str, second: str) -> Any:
+        """See pipelines.film.compare."""
+        return compare.compare(self.trajectories, first, second, self._developed)
+
+    def _developed(self, run: Any, latents: Any) -> Any:
+        return LatentToRGB.from_lists(**run.about["to_rgb"])(develop.grid(run, latents))
+
+    def film(self, id: str) -> Any:
+        """See pipelines.film.develop."""
+        return develop.film(self.trajectories, id, self._developed)
+
+    def decode(self, id: str, step: int, what: str) -> bytes:
+        """A step's predicted picture in full."""
+        import torch
+
+        run = self.trajectories.get(id)
+        tensors, _ = self.trajectories.read_step(id, step)
+        latents = tensors["pred_original_sample" if what == "x0" else "sample"]
+        pipe = self.load(run.model).pipeline
+        place = next(pipe.vae.parameters())
+        with torch.no_grad():
+            pixels = pipe.vae.decode(
+                latents.to(place.device, place.dtype) / pipe.vae.config.scaling_factor
+            ).sample
+        buffer = io.BytesIO()
+        pipe.image_processor.postprocess(pixels.float())[0].save(buffer, "PNG")
+        return buffer.getvalue()
 
     def _encoded(
         self, pipe: Any, active: ActiveAdapters, request: GenerationRequest

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipelines.prediction import noise_level, original_sample
+from pipelines.prediction import noise_level, original_sample, signal_and_noise
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,25 +27,37 @@ class Step:
     """One call of `scheduler.step`. Tensors are as the pipeline holds its latents (see families.Latents).
 
     index: 0 for the first. sample: x_t that entered. pred_original_sample: x0 as predicted from it.
-    sigma: noise over signal at x_t.
+    sigma: noise over signal at x_t, which is alpha * x0 + noise * (noise of variance 1). prev_sample: what
+    came of the step.
     """
 
     index: int
     timestep: float
     sigma: float
+    alpha: float
+    noise: float
     sample: Tensor
     model_output: Tensor
     pred_original_sample: Tensor
+    prev_sample: Tensor
 
 
 class Recorder:
     """Keeps the last `Step` of the pipeline it is attached to, and tells `seen` of each.
 
     What `seen` returns, if anything, goes on instead of the step's result; what it raises ends the run.
+    replayed: gives (model output, sample) that a step takes in place of what it is called with, and following
+    what a step gives in place of its own result, each by the step's index.
     """
 
-    def __init__(self, seen: Callable[[Step], Tensor | None] = lambda step: None) -> None:
+    def __init__(
+        self,
+        seen: Callable[[Step], Tensor | None] = lambda step: None,
+        replayed: Callable[[int], tuple[Tensor | None, Tensor | None]] = lambda index: (None, None),
+        following: Callable[[int], Tensor | None] = lambda index: None,
+    ) -> None:
         self.seen = seen
+        self.replayed, self.following = replayed, following
         self.last: Step | None = None
         self.count = 0
 
@@ -63,10 +75,21 @@ class Recorder:
             return_dict: bool = True,
             **kwargs: Any,
         ) -> Any:
+            kept_output, kept_sample = self.replayed(self.count)
+            if kept_output is not None:
+                model_output = kept_output.to(model_output.device, model_output.dtype)
+            if kept_sample is not None:
+                sample = kept_sample.to(sample.device, sample.dtype)
             output = step(model_output, timestep, sample, *args, return_dict=True, **kwargs)
             x0 = original_sample(scheduler, output, model_output, timestep, sample)
+            alpha, noise = (float(scale) for scale in signal_and_noise(scheduler, timestep))
             sigma = noise_level(scheduler, timestep)
-            self.last = Step(self.count, float(timestep), sigma, sample, model_output, x0)
+            self.last = Step(
+                self.count, float(timestep), sigma, alpha, noise, sample, model_output, x0, output.prev_sample
+            )
+            follows = self.following(self.count)
+            if follows is not None:
+                output["prev_sample"] = follows.to(sample.device, output.prev_sample.dtype)
             self.count += 1
             instead = self.seen(self.last)
             if instead is not None:

@@ -177,6 +177,18 @@ def _problem(field: str, sentence: str) -> PydanticCustomError:
     return PydanticCustomError("sentence", "{sentence}", {"sentence": sentence, "field": field})
 
 
+class Branch(BaseModel):
+    """STUB"""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    trajectory: str = _field(..., "Run", "The recorded run that is gone on with.", max_length=40)
+    step: int = _field(0, "Step", "How many of its steps are taken over.", step=1, ge=0, le=10_000)
+    noise_seed: int | None = _field(
+        None, "Remaining noise", "Seeds what the sampler still draws.", ge=0, le=SEED_LIMIT
+    )
+    painted: PictureKey | None = _field(None, "Painted", "What that step predicts, painted on.")
+
+
 class GenerationRequest(BaseModel):
     """Everything that defines a run.
 
@@ -297,6 +309,8 @@ class GenerationRequest(BaseModel):
         False, "Compile", "Faster steps, mostly on a GPU, once compiling in the background is done."
     )
 
+    branch: Branch | None = _field(None, "Branch", "stub")
+
     @field_validator("*", mode="before")
     @classmethod
     def _one_value(cls, value: Any, info: ValidationInfo) -> Any:
@@ -392,11 +406,16 @@ _PARTS: Mapping[str, tuple[str, type[BaseModel]]] = {
     "controls": ("control unit", ControlUnit),
     "loras": ("LoRA", LoraWeight),
 }
+_SINGLE: Mapping[str, type[BaseModel]] = {"branch": Branch}
+"""The fields that hold one value with fields of its own."""
 """The fields that hold several values with fields of their own."""
 
 
 def _part_sentence(place: list[Any], found: Any) -> str:
     """What is wrong inside of one of several values (the control units, the LoRAs)."""
+    if str(place[0]) in _SINGLE:
+        name = str(place[-1])
+        return _sentence(name, _SINGLE[str(place[0])].model_fields.get(name), found)
     called, kind = _PARTS[str(place[0])]
     which = f"{called[0].upper()}{called[1:]} {place[1] + 1}"
     name = str(place[2]) if len(place) > 2 else str(found.get("ctx", {}).get("field", ""))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import inspect
 import threading
 import time
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.events import Event, StepEvent
 from pipelines.families import FAMILIES
+from pipelines.film.replay import Denoiser
 from pipelines.inpainting import SoftMask, begin_with
 from pipelines.latents import as_grid, painter, vary
 from pipelines.preview import jpeg
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pipelines.families import FamilyRow
+    from pipelines.film.recording import Recording
+    from pipelines.film.replay import Replay
     from pipelines.library.models import ModelSpec
     from pipelines.preview import LatentToRGB
     from pipelines.recorder import Step
@@ -39,19 +41,31 @@ class GenerationCancelled(Exception):
     """Raised inside a run to leave it after the step that is running."""
 
 
+class GenerationPaused(Exception):
+    """Raised inside a run to leave it after the step that is running, to be gone on with later."""
+
+
 class Control:
     """How the owner of a run steers it, from any thread."""
 
     def __init__(self) -> None:
-        self._cancelled, self._kept = threading.Event(), threading.Event()
+        self._cancelled, self._kept, self._paused = (threading.Event() for _ in range(3))
 
     def stop(self, *, keep: bool) -> None:
         """Ends the run within one step; with `keep` the picture as far as it has come is finished."""
         (self._kept if keep else self._cancelled).set()
 
+    def pause(self) -> None:
+        """Leaves the run within one step; its film holds what is needed to go on."""
+        self._paused.set()
+
     @property
     def cancelled(self) -> bool:
         return self._cancelled.is_set()
+
+    @property
+    def paused(self) -> bool:
+        return self._paused.is_set()
 
     @property
     def kept(self) -> bool:
@@ -76,7 +90,9 @@ class Shown:
 class PictureRun:
     """Runs a view once. index: of the picture in its job. began: the job's start on the performance clock.
 
-    at_step: called with (0, total) before the first step and (index + 1, total) after each.
+    at_step: called with (0, total) before the first step and (index + 1, total) after each. film: takes the
+    run's steps. replay: steps that are taken from a recorded run. keep_after: the number of steps after which
+    the predicted picture is the result; 0 runs to the end.
     """
 
     pipe: Any
@@ -89,6 +105,9 @@ class PictureRun:
     emit: Emit
     control: Control
     at_step: Callable[[int, int], None] = lambda index, total: None
+    film: Recording | None = None
+    replay: Replay | None = None
+    keep_after: int = 0
     soft: SoftMask | None = None
     steps: int = 0
     kept: Tensor | None = None
@@ -105,7 +124,7 @@ class PictureRun:
 
         pipe, request, shown = self.pipe, self.request, self.shown
         seed = request.seed_of(self.index)
-        generator = torch.Generator("cpu").manual_seed(seed)
+        self.generator = generator = torch.Generator("cpu").manual_seed(seed)
         accepted = inspect.signature(pipe.__call__).parameters
         call = call_kwargs(request, pipe, self.family)
         said = {name: value for name, value in words.items() if value is not None}
@@ -127,20 +146,34 @@ class PictureRun:
         self.at_step(0, request.steps_run)
         try:
             with contextlib.ExitStack() as watched:
-                watched.enter_context(Recorder(self._seen).attached(pipe.scheduler))
+                recorder = self._recorder()
+                watched.enter_context(recorder.attached(pipe.scheduler))
                 for name, part in pipe.components.items():  # a prior's steps come before those shown
                     if name.endswith("scheduler") and name != "scheduler" and part is not None:
                         watched.enter_context(before_each_step(part, self._ask))
-                if not hasattr(type(pipe), "interrupt"):
-                    self._let_keep_end()
+                self.denoiser = Denoiser(
+                    pipe, self.family.denoiser, lambda: recorder.count, self.replay, self._stilled
+                )
                 picture: Image = pipe(**{**call, **controls}, generator=generator).images[0]
                 return picture
         finally:
             pipe.maybe_free_model_hooks()
 
+    def _recorder(self) -> Recorder:
+        if self.replay is None:
+            return Recorder(self._seen)
+        return Recorder(self._seen, self.replay.given, self.replay.following)
+
+    def _stilled(self) -> bool:
+        """Whether the denoiser is asked for nothing: pipelines that cannot be interrupted walk through all
+        steps, which cost and change nothing any more once the run is kept."""
+        return self.kept is not None and not hasattr(type(self.pipe), "interrupt")
+
     def _ask(self) -> None:
         if self.control.cancelled:
             raise GenerationCancelled
+        if self.control.paused and self.film is not None:
+            raise GenerationPaused
 
     def _seen(self, step: Step) -> Tensor | None:
         """Tells a step; where the run is to be kept as it is, its predicted picture goes on instead."""
@@ -156,6 +189,8 @@ class PictureRun:
             self.request.height,
         )
         self.steps += 1
+        if self.film is not None:
+            self._filmed(step, total)
         self.emit(
             StepEvent(
                 step=self.steps,
@@ -171,33 +206,37 @@ class PictureRun:
         )
         self._ask()
         self.at_step(self.steps, total)
-        if self.control.kept:
+        if self.replay is not None and self.steps == self.replay.count and self.replay.noise_seed is not None:
+            self.generator.manual_seed(self.replay.noise_seed)
+        if self.control.kept or self.steps == self.keep_after:
             # What is kept is what was shown: the predicted picture, not the noisy sample on its way there.
             self.kept = step.pred_original_sample.to(step.sample.dtype)
+            if self.film is not None:
+                self.film.latents(self.kept)
         return self.kept
+
+    def _filmed(self, step: Step, total: int) -> None:
+        assert self.film is not None
+        if step.index == 0:
+            self.film.describe(total=total)
+        if self.denoiser.shape and "output_shape" not in self.film.run.about:
+            self.film.describe(about={**self.film.run.about, "output_shape": self.denoiser.shape})
+        self.film.step(step, self.denoiser.parts)
+        last = self.steps >= total and self.kept is None
+        if last and "callback_on_step_end" not in inspect.signature(self.pipe.__call__).parameters:
+            self.film.latents(step.prev_sample)
 
     def _on_step_end(self, pipe: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         if self.kept is not None:
             pipe._interrupt = True
             return {"latents": self.kept.to(tensors["latents"].dtype)}
-        return {"latents": self.soft.hold(index, tensors["latents"])} if self.soft else tensors
-
-    def _let_keep_end(self) -> None:
-        """Pipelines that cannot be interrupted walk through all steps: with the run kept, their denoiser
-        costs nothing any more, and their steps change nothing."""
-        owner, name = painter(self.pipe), self.family.denoiser
-        denoiser = getattr(owner, name)
-        handle = copy.copy(denoiser)
-        last: Any = None
-
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            nonlocal last
-            if self.kept is None or last is None:
-                last = denoiser.forward(*args, **kwargs)
-            return last
-
-        handle.__dict__["forward"] = forward
-        setattr(owner, name, handle)
+        latents = self.soft.hold(index, tensors["latents"]) if self.soft else tensors["latents"]
+        follows = self.replay.following(self.steps - 1) if self.replay is not None else None
+        if follows is not None:
+            latents = follows.to(latents.device, latents.dtype)
+        if self.film is not None and self.steps >= total_steps(pipe, self.request):
+            self.film.latents(latents)
+        return {"latents": latents}
 
 
 def total_steps(pipe: Any, request: GenerationRequest) -> int:

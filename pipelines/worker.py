@@ -20,6 +20,7 @@ from pipelines.batch import BatchBook
 from pipelines.controlnet.control import ControlLibrary
 from pipelines.engine import STARTING, Engine
 from pipelines.events import Cancelled, EngineState, Event, Failed, Finished, Loading, Queued
+from pipelines.film import branching
 from pipelines.film.trajectory import TrajectoryStore
 from pipelines.library.models import ModelLibrary, ModelSpec
 from pipelines.pictures import PictureStore
@@ -82,6 +83,7 @@ class Worker:
     def submit(self, request: GenerationRequest) -> str:
         """Accepts a request and returns the job's id. Raises `InvalidRequest` for what no model can do."""
         checks.check(request, self.library.find(request.model), self.controls)
+        branching.check(request, self.trajectories)
         job = Job(secrets.token_hex(8), request.resolved(), files=self._files(request))
         with self._lock:
             ahead = len(self.running())
