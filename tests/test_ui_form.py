@@ -51,7 +51,8 @@ def test_fields_are_named_as_in_the_request(form: Form) -> None:
 
 def test_every_field_of_the_request_has_a_place(form: Form) -> None:
     painted = {"image", "mask_image", *(f"extend_{side}" for side in tabs.SIDES)}
-    assert set(GenerationRequest.model_fields) <= set(form) | painted
+    elsewhere = {"branch"}  # asked for in the Explore tab
+    assert set(GenerationRequest.model_fields) <= set(form) | painted | elsewhere
 
 
 def test_title_and_limits_are_the_requests(form: Form) -> None:

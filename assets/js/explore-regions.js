@@ -10,6 +10,7 @@ export const REGIONS = [
   { name: 'lanes', load: () => import('./explore-lanes.js') },
   { name: 'strip', load: () => import('./explore-strip.js') },
   { name: 'curves', load: () => import('./explore-curves.js') },
+  { name: 'branch', side: 'Branch', load: () => import('./explore-branch.js') },
   { name: 'tree', side: 'Branch', load: () => import('./explore-tree.js') },
   { name: 'compare', side: 'Compare', load: () => import('./explore-compare.js') },
 ];

@@ -15,7 +15,7 @@ import gradio as gr
 from pipelines.worker import Worker
 from ui.components.base import Answer, Ask, Asked
 from ui.components.explore import explorer
-from ui.explore import compare, film, runs, tree
+from ui.explore import branch, compare, film, runs, tree
 from ui.explore.runs import URL
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Verb = Callable[[Worker, Asked], Answer]
 
-REGIONS: tuple[Mapping[str, Verb], ...] = (runs.ANSWERS, tree.ANSWERS, compare.ANSWERS)
+REGIONS: tuple[Mapping[str, Verb], ...] = (runs.ANSWERS, branch.ANSWERS, tree.ANSWERS, compare.ANSWERS)
 """The regions' `ANSWERS`, one row each."""
 
 
