@@ -5,6 +5,7 @@ The same class serves a script on a thread of its own and the page in a process 
 
 from __future__ import annotations
 
+import os
 import threading
 import traceback
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from pipelines import arithmetic
 from pipelines.budget.decoding import LatentsKept
 from pipelines.budget.memory import is_out_of_memory
 from pipelines.events import Cancelled, EngineState, Event, Failed, Picture, PictureDone
@@ -97,6 +99,7 @@ class LocalEngine:
             tell(EngineState(False, self._fault, fault=True))
 
     def _bring_up(self, tell: Tell) -> Any:
+        arithmetic.settle(os.environ)
         from diffusers.utils import logging as diffusers_logging
         from transformers.utils import logging as transformers_logging
 

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from launch import NO_BROWSER, find_browser
+from pipelines import arithmetic
 from tests.support import tiny
 
 # Set before any library is imported: a test that wants something from a hub fails at once, it does not wait.
 for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
     os.environ.setdefault(name, "1")
+arithmetic.settle(os.environ)
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 # What this machine has fetched from the hub is no part of any test.
 os.environ["HF_HUB_CACHE"] = str(Path(__file__).parent / "no-hub-cache")

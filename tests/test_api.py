@@ -43,10 +43,11 @@ def test_a_prompt_ends_in_a_kept_file_that_tells_how_it_was_made(client: Client)
 
 def test_the_same_request_gives_the_same_picture(client: Client) -> None:
     (first,), _ = paint(client, seed=7)
+    assert paint(client, seed=7)[0] == [first]  # it was made before
+    kept = Path(first).rename(Path(first).with_suffix(".kept.png"))
     (second,), _ = paint(client, seed=7)
     (third,), _ = paint(client, seed=8)
-    pixels = [_pixels(path) for path in (first, second, third)]
-    assert first != second
+    pixels = [_pixels(path) for path in (kept, second, third)]
     assert pixels[0] == pixels[1] != pixels[2]
 
 

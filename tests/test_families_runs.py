@@ -21,6 +21,7 @@ from pipelines.pictures import PictureStore
 from pipelines.request import GenerationRequest
 from pipelines.run import Control, GenerationCancelled
 from tests.support import tiny_families
+from tests.support.plain import as_ours
 
 WORDS = {"prompt": "a red house", "negative_prompt": "trees", "guidance_scale": 4.0}
 SAID = {"prompt": "a red house", "guidance_scale": 4.0}
@@ -153,9 +154,7 @@ def plain_pipeline(models: Path, model: str, class_name: str) -> Any:
 
     pipe = getattr(diffusers, class_name).from_pretrained(models / model)
     pipe.set_progress_bar_config(disable=True)
-    if "vae" in pipe.components and type(pipe.vae).__name__ != "AutoencoderKLQwenImage":  # of five dimensions
-        pipe.vae.to(memory_format=torch.channels_last)
-    return pipe
+    return as_ours(pipe)
 
 
 @pytest.mark.parametrize(("model", "task"), PLAIN, ids=lambda value: value)

@@ -19,6 +19,7 @@ from pipelines.outputs import Outputs
 from pipelines.pictures import PictureStore
 from pipelines.request import GenerationRequest, InvalidRequest
 from pipelines.run import Control, GenerationCancelled
+from tests.support.plain import as_ours
 
 PROMPT = "a red house, in the snow"
 
@@ -67,7 +68,7 @@ def plain_pipeline(tiny_models: Path, model: str, class_name: str, **overrides: 
 
     pipe = diffusers.DiffusionPipeline.from_pretrained(tiny_models / model)
     pipe.scheduler = getattr(diffusers, class_name).from_config(pipe.scheduler.config, **overrides)
-    pipe.vae.to(memory_format=torch.channels_last)
+    as_ours(pipe)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -29,6 +29,7 @@ from pipelines.run import Control, GenerationCancelled
 from pipelines.worker import Worker
 from tests.support import tiny
 from tests.support.led import picture
+from tests.support.plain import as_ours
 
 PROMPT = "a red house in the snow"
 SEED = 11
@@ -154,7 +155,7 @@ def plain(models: tuple[Path, ...]) -> Callable[..., Any]:
         pipe = getattr(diffusers, class_name).from_pretrained(folder(model), **more)
         _, scheduler, settings = SAMPLERS[model]
         pipe.scheduler = getattr(diffusers, scheduler).from_config(pipe.scheduler.config, **settings)
-        pipe.vae.to(memory_format=torch.channels_last)
+        as_ours(pipe)
         pipe.set_progress_bar_config(disable=True)
         return pipe
 
@@ -503,7 +504,7 @@ def test_what_no_pipeline_or_model_can_do_is_refused_before_the_run(worker: Work
         (request("sd-nine", image=shown), "model", "wants a picture and a mask"),
         (request("sd3", image=shown, scheduler="DPM++ 2M"), "scheduler", "cannot begin with a picture"),
         (request("flux", **both, scheduler="UniPC"), "scheduler", "cannot begin with a picture"),
-        (request("flux", image=shown, scheduler="Heun"), "scheduler", r"Choose one of Euler\.$"),
+        (request("flux", image=shown, scheduler="Heun"), "scheduler", r"Choose one of Euler, Model's own\.$"),
         (request("flux", scheduler="Heun"), "scheduler", "cannot follow the schedule"),
         (request("flux", image=shown, scheduler="LCM"), "scheduler", "flow matching"),
         (request("sd", image=shown, subseed_strength=0.5), "subseed_strength", "from text alone"),

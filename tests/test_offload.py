@@ -16,6 +16,7 @@ from pipelines.devices import DevicePlan
 from pipelines.library.models import ModelLibrary, ModelSpec
 from pipelines.load import quantising
 from tests.support import tiny
+from tests.support.plain import as_ours
 
 CPU = DevicePlan("cpu", "float32", False, "")
 GPU = DevicePlan("cuda", "bfloat16", False, "")
@@ -231,7 +232,7 @@ MAKERS = {"sd": tiny.sd, "sdxl": tiny.sdxl, "flux": tiny.flux}
 @pytest.fixture(scope="module", params=MAKERS)
 def pipe(request: pytest.FixtureRequest) -> Any:
     made = MAKERS[request.param]()
-    made.vae.to(memory_format=torch.channels_last)
+    as_ours(made)
     return made
 
 

@@ -18,6 +18,7 @@ from pipelines.pictures import PictureStore
 from pipelines.request import InvalidRequest
 from pipelines.run import Control
 from tests.support import tiny
+from tests.support.plain import as_ours
 
 
 def xl_refiner() -> Any:
@@ -79,7 +80,7 @@ def test_sdxl_is_the_two_calls(manager: PipelineManager, guidance: float) -> Non
     call = {"num_inference_steps": 5, "guidance_scale": guidance}
     for pipe in (base, refiner):
         pipe.scheduler = diffusers.EulerDiscreteScheduler.from_config(config)
-        pipe.vae.to(memory_format=torch.channels_last)
+        as_ours(pipe)
         pipe.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(1)
     latents = base(
@@ -103,7 +104,7 @@ def test_sd_changes_the_model_at_the_step(manager: PipelineManager) -> None:
     first = diffusers.DiffusionPipeline.from_pretrained(manager.library.find("sd").folder)
     second = sd_other()
     first.scheduler = diffusers.EulerDiscreteScheduler.from_config(first.scheduler.config)
-    first.vae.to(memory_format=torch.channels_last)
+    as_ours(first)
     first.set_progress_bar_config(disable=True)
     yes, no = second.encode_prompt("a house", "cpu", 1, True, "fog")
     changed = []
