@@ -427,7 +427,7 @@ def test_the_embedded_ones_come_first_and_fit_the_embedded_model_only(
         control.matches(first, models.find("sd"), library)
 
 
-@pytest.mark.parametrize("path", sorted((ASSETS / "controlnets").glob("*")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((ASSETS / "controlnets").glob("*/")), ids=lambda path: path.name)
 def test_embedded_networks_fit_the_embedded_model(path: Path, models: ModelLibrary) -> None:
     import torch
     from diffusers import DiffusionPipeline

@@ -100,7 +100,7 @@ def load(spec: ControlSpec, base_pipeline: Any, dtype: Any, device: str) -> Any:
         )
     else:
         network = _from_file(spec, spec.path, base_pipeline).to(dtype)
-    return network.to(device).eval()
+    return network.to(device).eval().requires_grad_(False)
 
 
 def _class_of(folder: Path) -> tuple[Any, dict[str, Any]]:
