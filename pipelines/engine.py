@@ -38,6 +38,9 @@ ANSWERS = {
 }
 """What an engine can be asked -> the manager's method that answers."""
 
+FILM_BYTES = 20 << 30
+"""What recorded runs may take on disk when the engine comes up; the oldest that nobody pinned go first."""
+
 STARTING = EngineState(False, "The engine is starting.")
 
 
@@ -115,6 +118,8 @@ class LocalEngine:
         store = PictureStore(self.settings.data / "inputs")
         store.sweep()
         manager = PipelineManager(library, plan, Outputs(self.settings.data / "outputs"), store)
+        manager.trajectories.sweep()
+        manager.trajectories.keep_within(FILM_BYTES)
         if any(spec.key == STARTER for spec in library.list()):
             tell(EngineState(False, "The engine is loading the first model.", plan.badge, plan.sentence))
             manager.load(STARTER)

@@ -222,11 +222,14 @@ class TrajectoryStore:
         return gone
 
     def sweep(self) -> None:
-        """Clears away what a killed program left half written or half deleted."""
+        """Clears away what a killed program left half written or half deleted, and ends its runs."""
         for entry in self.root.glob(".*.gone"):
             shutil.rmtree(entry, ignore_errors=True)
         for part in self.root.glob("*/**/.*.part"):
             part.unlink(missing_ok=True)
+        for run in self.list():
+            if run.state == "running":
+                self.change(run.id, state="failed", note="The program ended while this run was painted.")
 
     def _folders(self) -> Sequence[Path]:
         try:
