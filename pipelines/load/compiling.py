@@ -53,17 +53,18 @@ class Compiler:
             return
         asked = False
 
-        def first(module: Any, args: Any, kwargs: Any) -> None:
+        def first(watched: Any, args: Any, kwargs: Any) -> None:
+            # `watched` is the run's own handle of the denoiser, which listens to its output.
             nonlocal asked
             if asked:
                 return
             asked = True
-            called = signature(module, args, kwargs)
+            called = signature(denoiser, args, kwargs)
             if self._is_ready(called, note):
                 allow_many()
                 compile_blocks(blocks, self._backend)
             elif called not in self._failed:
-                self._begin(called, module, args, kwargs)
+                self._begin(called, denoiser, args, kwargs)
 
         hook = denoiser.register_forward_pre_hook(first, with_kwargs=True)
         try:
