@@ -178,7 +178,7 @@ def _problem(field: str, sentence: str) -> PydanticCustomError:
 
 
 class Branch(BaseModel):
-    """STUB"""
+    """Where a run leaves a recorded one (`trajectory`), and after how many of its steps."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     trajectory: str = _field(..., "Run", "The recorded run that is gone on with.", max_length=40)

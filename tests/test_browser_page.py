@@ -163,6 +163,7 @@ def test_the_film_is_scrubbed_by_hand_and_by_keys(visit: Open) -> None:
     with visit() as page:
         ask(page, "two pines at sunset", 6)
         expect(page.locator(".picture.final")).to_be_visible()
+        page.wait_for_timeout(1500)  # Explore asks once for its list when a run has ended
         requests: list[str] = []
         page.on("request", lambda request: requests.append(request.url))
         what = page.locator(".what")
