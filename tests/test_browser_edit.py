@@ -312,9 +312,7 @@ def test_a_border_that_is_dragged_is_painted_and_the_rest_is_kept(visit: Open, w
         assert result[:, :128].std() > 5  # and something is there
 
 
-@pytest.mark.xfail(
-    strict=False, reason="timed out on a busy machine once runs were recorded; not yet understood"
-)
+@pytest.mark.xfail(strict=False, reason="timed out once runs were recorded; not yet understood")
 def test_a_pose_is_dragged_and_the_run_follows_it(visit: Open, worker: Worker) -> None:
     assert (CONTROLNETS / "storybook-pose" / "config.json").is_file(), (
         "the embedded pose ControlNet is missing"
