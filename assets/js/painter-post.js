@@ -7,6 +7,7 @@ export class Post {
     this.painter = painter;
     this.sending = Promise.resolve();
     this.told = '';
+    this.failed = null; // the sentence of the last stroke that could not be kept
   }
 
   /** Something may have changed: in a moment it is sent, unless the hand goes on. */
@@ -34,7 +35,12 @@ export class Post {
     let kept = null;
     if (surface && !surface.blank) {
       kept = await this.send(await painter.paintBlob(), painter.coloured ? 'painted.png' : 'mask.png');
-      if (!kept) return; // told already; the next time tries again
+      if (!kept) {
+        this.failed = painter.problem;
+        return; // told already; the next time tries again
+      }
+      // What else is told of, a file that could not be read, is not mended by a stroke that was kept.
+      if (painter.problem === this.failed) painter.complain('');
     }
     if (surface === sheet.surface) sheet.keep(kept, version); // else another picture came meanwhile
   }
@@ -50,7 +56,7 @@ export class Post {
     } catch {
       // the sentence stands
     }
-    painter.complain(problem);
+    if (problem) painter.complain(problem);
     return problem ? null : answer;
   }
 
