@@ -531,8 +531,10 @@ def test_keys_turn_tabs_generate_and_leave_the_large_painter(visit: Open, worker
         frames(page, 2)
         canvas.root.get_by_role("button", name="Large").click()
         expect(canvas.root).to_have_class(_word("large"))
-        page.keyboard.press("Escape")
-        page.keyboard.press("Escape")
+        # The first may only put the cursor of the keys away, which a mouse that comes by has done already.
+        for _ in range(2):
+            if "large" in canvas.root.get_attribute("class").split():
+                page.keyboard.press("Escape")
         expect(canvas.root).not_to_have_class(_word("large"))
         expect(page.locator("body.running")).to_be_visible()
         count = page.locator(".what").inner_text()

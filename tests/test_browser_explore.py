@@ -205,7 +205,7 @@ def test_from_elsewhere_in_the_page_a_run_is_opened_at_a_step(visit: Visit) -> N
         opened(page, 20)
         assert at(page) == 7
         page.evaluate(event, "f" * 16 + "-0")
-        expect(page.get_by_role("alert")).to_contain_text("not there any more")
+        expect(page.locator(".explore-told.bad")).to_contain_text("not there any more")
         assert at(page) == 7
 
 
