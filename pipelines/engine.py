@@ -10,6 +10,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,11 +33,11 @@ ANSWERS = {
     "forecast": "forecast",
     "resident": "status",
     "preload": "preload",
-    "compare": "compare",
-    "film": "film",
-    "decode": "decode",
+    "compare": "films.compare",
+    "film": "films.film",
+    "decode": "films.decode",
 }
-"""What an engine can be asked -> the manager's method that answers."""
+"""What an engine can be asked -> the method of the manager, or of a part of it, that answers."""
 
 FILM_BYTES = 20 << 30
 """What recorded runs may take on disk when the engine comes up; the oldest that nobody pinned go first."""
@@ -118,8 +119,8 @@ class LocalEngine:
         store = PictureStore(self.settings.data / "inputs")
         store.sweep()
         manager = PipelineManager(library, plan, Outputs(self.settings.data / "outputs"), store)
-        manager.trajectories.sweep()
-        manager.trajectories.keep_within(FILM_BYTES)
+        manager.films.store.sweep()
+        manager.films.store.keep_within(FILM_BYTES)
         if any(spec.key == STARTER for spec in library.list()):
             tell(EngineState(False, "The engine is loading the first model.", plan.badge, plan.sentence))
             manager.load(STARTER)
@@ -166,7 +167,7 @@ class LocalEngine:
     def call(self, name: str, *arguments: Any) -> Any:
         if self._manager is None:
             return None
-        return getattr(self._manager, ANSWERS[name])(*arguments)
+        return attrgetter(ANSWERS[name])(self._manager)(*arguments)
 
     def close(self) -> None:
         with self._lock:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +26,8 @@ from pipelines.controlnet.control import ControlLibrary, ControlSpec
 from pipelines.controlnet.control_modes import control_modes
 from pipelines.controlnet.detectors import Detectors
 from pipelines.events import Finished, Picture, PictureDone
-from pipelines.film import branching, compare, develop
-from pipelines.film.recording import Recording, take_over
-from pipelines.film.trajectory import TrajectoryStore, new_run
+from pipelines.film.films import Films
+from pipelines.film.trajectory import TrajectoryStore
 from pipelines.library.addons import misfit
 from pipelines.load.compiling import Compiler
 from pipelines.load.loaded import LoadedModel, LoadedModels, ResidentStatus, control_files, control_key
@@ -35,7 +35,6 @@ from pipelines.lora import embeddings
 from pipelines.lora.adapters import ActiveAdapters, Adapters, hashes
 from pipelines.metadata import UnreadablePicture
 from pipelines.pictures import PictureStore
-from pipelines.preview import LatentToRGB
 from pipelines.prompt_memory import PromptMemory
 from pipelines.refining import Refined
 from pipelines.request import InvalidRequest
@@ -55,6 +54,20 @@ if TYPE_CHECKING:
     from pipelines.request import ControlUnit, GenerationRequest, Quantisation
 
 
+@dataclass(frozen=True)
+class _Ready:
+    """A request with all that was read and loaded for it; `specs` and `networks`: one for each control unit.
+    job: what its films are called by, "" for none."""
+
+    job: str
+    request: GenerationRequest
+    shown: Shown
+    model: LoadedModel
+    refiner: LoadedModel | None
+    specs: Sequence[ControlSpec]
+    networks: Sequence[Any]
+
+
 class PipelineManager:
     """Everything between a request and its pictures. One thread runs; any thread may count tokens."""
 
@@ -65,7 +78,11 @@ class PipelineManager:
         self.models = LoadedModels(library, plan, store.root.parent)
         self.placing = Placing(plan, self.models, store.root.parent)
         self.adapters = Adapters(library)
-        self.trajectories = TrajectoryStore(store.root.parent / "trajectories")
+        self.films = Films(
+            TrajectoryStore(store.root.parent / "trajectories"),
+            self.load,
+            lambda key: self._stored(key, "branch").rgb(),
+        )
         self.compiler = Compiler(self.models.tell)
         self.prompt_memory = PromptMemory()
         self._tokenizers: dict[Path, Any] = {}
@@ -149,6 +166,7 @@ class PipelineManager:
                 held.enter_context(self.models.pinned(refiner.keys.values()))
                 keys += refiner.keys.values()
             pictures: list[Picture] = []
+            ready = _Ready(job, request, shown, model, refiner, specs, networks)
 
             def paint(way: Offload, placed: ExitStack, watch: Stopwatch, notes: list[str]) -> Finished:
                 # LoRAs before the hooks of offload, which move what there is when they are put on.
@@ -159,39 +177,19 @@ class PipelineManager:
                     placed.enter_context(self.compiler.used(model.pipeline, way.mode, notes.append))
                 second = None if refiner is None else refiner.pipeline
                 placed.enter_context(offload.apply(model.pipeline, way, self.plan, networks, second))
-                return self._paint(
-                    request,
-                    shown,
-                    model,
-                    refiner,
-                    specs,
-                    networks,
-                    active,
-                    emit,
-                    steering,
-                    pictures,
-                    watch,
-                    notes,
-                    job,
-                )
+                return self._paint(ready, active, emit, steering, pictures, watch, notes)
 
             return self.placing.run(request, model, keys, networks, paint, refiner)
 
     def _paint(
         self,
-        request: GenerationRequest,
-        shown: Shown,
-        model: LoadedModel,
-        refiner: LoadedModel | None,
-        specs: Sequence[ControlSpec],
-        networks: Sequence[Any],
+        ready: _Ready,
         active: ActiveAdapters,
         emit: Emit,
         steering: Control,
         pictures: list[Picture],
         watch: Stopwatch,
         told: list[str],
-        job: str = "",
     ) -> Finished:
         """The pictures of a request on what was loaded for it.
 
@@ -199,6 +197,7 @@ class PipelineManager:
         parts. told: takes sentences about falling back.
         """
         began = time.perf_counter()
+        request, shown, model, networks = ready.request, ready.shown, ready.model, ready.networks
         emit = both(watch, emit)
         if steering.cancelled:
             raise GenerationCancelled
@@ -208,25 +207,25 @@ class PipelineManager:
         notes = [*active.notes, *encoded.notes]
         with (
             control_modes(request.controls, networks, request.guidance_scale > 1),
-            self._refined(request, refiner, emit) as refined,
+            self._refined(request, ready.refiner, emit) as refined,
         ):
             for index in range(len(pictures), request.pictures):
                 pipe = self.pipeline_for(request, model, request.seed_of(index), networks)
                 self.prompt_memory.attach(pipe, active.text_state)
                 run = PictureRun(pipe, request, model.spec, shown, index, model.to_rgb, began, emit, steering)
                 run.at_step = active.at_step
-                run.replay = self._replay(request, model)
-                film = self._film(job, index, request, model, run)
+                run.replay = self.films.replay(request, model)
                 if refined is not None:
                     refined.onto(pipe, request)
                     run.at_step = refined.beside(active.at_step)
                 about = request.model_dump(exclude_defaults=True)
                 with (
-                    self._filmed(film, steering),
+                    self.films.filming(ready.job, run, model, steering) as film,
                     decoding.guarded(pipe, self.plan, told.append, self.placing.latents, about),
                 ):
                     painted: Any = run.paint(
-                        encoded.kwargs, control.control_kwargs(pipe, request.controls, shown.maps, specs)
+                        encoded.kwargs,
+                        control.control_kwargs(pipe, request.controls, shown.maps, ready.specs),
                     )
                 if shown.canvas is not None:
                     painted = shown.canvas.with_painted(painted)
@@ -243,91 +242,11 @@ class PipelineManager:
                 )
                 pictures.append(picture)
                 if film is not None:
-                    self.trajectories.change(film.run.id, picture=picture.path)
+                    self.films.store.change(film.run.id, picture=picture.path)
                 emit(PictureDone(picture, index))
                 if steering.kept:
                     break
         return Finished(tuple(pictures), time.perf_counter() - began, steering.kept, tuple(notes))
-
-    def _replay(self, request: GenerationRequest, model: LoadedModel) -> Any:
-        start = None
-        branch = request.branch
-        if branch is not None and branch.painted and branch.step:
-            import numpy as np
-            import torch
-
-            from pipelines.preview import encoded
-
-            picture = self._stored(branch.painted, "branch").rgb().resize((request.width, request.height))
-            vae = model.pipeline.vae
-            place = next(vae.parameters())
-            pixels = torch.from_numpy(np.asarray(picture, np.float32) / 255).permute(2, 0, 1)[None]
-            with torch.no_grad():
-                x0 = encoded(vae, pixels.to(place.device, place.dtype)).cpu()
-            start = branching.renoised(self.trajectories, branch.trajectory, branch.step, x0)
-        return branching.replay_of(request, self.trajectories, start)
-
-    def _film(self, job: str, index: int, request: GenerationRequest, model: LoadedModel, run: Any) -> Any:
-        if not job:
-            return None
-        branch = request.branch
-        told = new_run(
-            job,
-            index,
-            request=request.model_dump(mode="json", exclude_defaults=True),
-            task=request.task,
-            model=request.model,
-            model_title=model.spec.title,
-            parent=branch.trajectory if branch else None,
-            parent_step=branch.step if branch else 0,
-            about={"to_rgb": model.to_rgb.as_lists(), "layout": run.family.latents},
-        )
-        kept = branch.step if branch else 0
-        if branch:
-            take_over(self.trajectories, branch.trajectory, told.id, kept)
-        run.film = Recording(self.trajectories, told, kept)
-        return run.film
-
-    @contextmanager
-    def _filmed(self, film: Any, steering: Control) -> Iterator[None]:
-        state: Any = "failed"
-        try:
-            yield
-            state = "stopped" if steering.kept else "finished"
-        except GenerationCancelled:
-            state = "stopped"
-            raise
-        finally:
-            if film is not None:
-                film.close(state)
-
-    def compare(self, first: str, second: str) -> Any:
-        """See pipelines.film.compare."""
-        return compare.compare(self.trajectories, first, second, self._developed)
-
-    def _developed(self, run: Any, latents: Any) -> Any:
-        return LatentToRGB.from_lists(**run.about["to_rgb"])(develop.grid(run, latents))
-
-    def film(self, id: str) -> Any:
-        """See pipelines.film.develop."""
-        return develop.film(self.trajectories, id, self._developed)
-
-    def decode(self, id: str, step: int, what: str) -> bytes:
-        """A step's predicted picture in full."""
-        import torch
-
-        run = self.trajectories.get(id)
-        tensors, _ = self.trajectories.read_step(id, step)
-        latents = tensors["pred_original_sample" if what == "x0" else "sample"]
-        pipe = self.load(run.model).pipeline
-        place = next(pipe.vae.parameters())
-        with torch.no_grad():
-            pixels = pipe.vae.decode(
-                latents.to(place.device, place.dtype) / pipe.vae.config.scaling_factor
-            ).sample
-        buffer = io.BytesIO()
-        pipe.image_processor.postprocess(pixels.float())[0].save(buffer, "PNG")
-        return buffer.getvalue()
 
     def _encoded(
         self, pipe: Any, active: ActiveAdapters, request: GenerationRequest

@@ -309,7 +309,7 @@ class GenerationRequest(BaseModel):
         False, "Compile", "Faster steps, mostly on a GPU, once compiling in the background is done."
     )
 
-    branch: Branch | None = _field(None, "Branch", "stub")
+    branch: Branch | None = _field(None, "Branch", "The recorded run that this one goes on from.")
 
     @field_validator("*", mode="before")
     @classmethod
@@ -406,13 +406,13 @@ _PARTS: Mapping[str, tuple[str, type[BaseModel]]] = {
     "controls": ("control unit", ControlUnit),
     "loras": ("LoRA", LoraWeight),
 }
+"""The fields that hold several values with fields of their own."""
 _SINGLE: Mapping[str, type[BaseModel]] = {"branch": Branch}
 """The fields that hold one value with fields of its own."""
-"""The fields that hold several values with fields of their own."""
 
 
 def _part_sentence(place: list[Any], found: Any) -> str:
-    """What is wrong inside of one of several values (the control units, the LoRAs)."""
+    """What is wrong inside of a value with fields of its own (a control unit, a LoRA, the branch)."""
     if str(place[0]) in _SINGLE:
         name = str(place[-1])
         return _sentence(name, _SINGLE[str(place[0])].model_fields.get(name), found)

@@ -41,31 +41,19 @@ class GenerationCancelled(Exception):
     """Raised inside a run to leave it after the step that is running."""
 
 
-class GenerationPaused(Exception):
-    """Raised inside a run to leave it after the step that is running, to be gone on with later."""
-
-
 class Control:
     """How the owner of a run steers it, from any thread."""
 
     def __init__(self) -> None:
-        self._cancelled, self._kept, self._paused = (threading.Event() for _ in range(3))
+        self._cancelled, self._kept = threading.Event(), threading.Event()
 
     def stop(self, *, keep: bool) -> None:
         """Ends the run within one step; with `keep` the picture as far as it has come is finished."""
         (self._kept if keep else self._cancelled).set()
 
-    def pause(self) -> None:
-        """Leaves the run within one step; its film holds what is needed to go on."""
-        self._paused.set()
-
     @property
     def cancelled(self) -> bool:
         return self._cancelled.is_set()
-
-    @property
-    def paused(self) -> bool:
-        return self._paused.is_set()
 
     @property
     def kept(self) -> bool:
@@ -91,8 +79,7 @@ class PictureRun:
     """Runs a view once. index: of the picture in its job. began: the job's start on the performance clock.
 
     at_step: called with (0, total) before the first step and (index + 1, total) after each. film: takes the
-    run's steps. replay: steps that are taken from a recorded run. keep_after: the number of steps after which
-    the predicted picture is the result; 0 runs to the end.
+    run's steps. replay: steps that are taken from a recorded run.
     """
 
     pipe: Any
@@ -107,7 +94,6 @@ class PictureRun:
     at_step: Callable[[int, int], None] = lambda index, total: None
     film: Recording | None = None
     replay: Replay | None = None
-    keep_after: int = 0
     soft: SoftMask | None = None
     steps: int = 0
     kept: Tensor | None = None
@@ -172,8 +158,6 @@ class PictureRun:
     def _ask(self) -> None:
         if self.control.cancelled:
             raise GenerationCancelled
-        if self.control.paused and self.film is not None:
-            raise GenerationPaused
 
     def _seen(self, step: Step) -> Tensor | None:
         """Tells a step; where the run is to be kept as it is, its predicted picture goes on instead."""
@@ -208,7 +192,7 @@ class PictureRun:
         self.at_step(self.steps, total)
         if self.replay is not None and self.steps == self.replay.count and self.replay.noise_seed is not None:
             self.generator.manual_seed(self.replay.noise_seed)
-        if self.control.kept or self.steps == self.keep_after:
+        if self.control.kept:
             # What is kept is what was shown: the predicted picture, not the noisy sample on its way there.
             self.kept = step.pred_original_sample.to(step.sample.dtype)
             if self.film is not None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
@@ -15,19 +14,16 @@ from pipelines.controlnet.control import ControlLibrary
 from pipelines.engine import EngineSettings
 from pipelines.pictures import PictureStore
 from pipelines.request import GenerationRequest
-from tests.support.films import Films, jpeg
+from tests.support.films import PROMPT, Pairs, related
 from tests.support.served import served, serving
 from tests.test_browser_explore import bench_app
 from tests.test_browser_page import CHROMIUM, LONG
 
 pytestmark = pytest.mark.browser
 
-PROMPT = "a red house at night, snow"
-PARTED = 8
 
-
-class Branching(Films):
-    """Films that can be branched and compared: those that differ in their ids part at one step."""
+class Branching(Pairs):
+    """Films that can be branched and compared, of a program whose runs are only asked for."""
 
     def __init__(self, data: Path):
         super().__init__(data)
@@ -40,39 +36,11 @@ class Branching(Films):
         self.submitted.append(request)
         return "e" * 16
 
-    def call(self, name: str, id: str, *rest: Any) -> Any:
-        if name != "compare":
-            return super().call(name, id, *rest)
-        frames, other = self.films[id]["steps"], rest[0]
-        steps = []
-        for index, frame in enumerate(frames):
-            same = index < PARTED or id == other
-            step = {"index": index, "first": frame["lanes"]["x0"], "same": same}
-            step |= {"second": None if same else jpeg(np.ones((8, 8, 3))), "psnr": None if same else 20.0}
-            step |= {"map": None if same else jpeg(np.ones((8, 8, 3))), "difference": 0.0 if same else 0.25}
-            steps.append(step)
-        same = id == other
-        picture = {"same": same, "share": 0.0 if same else 0.43, "psnr": None if same else 17.0}
-        whole = {"parts": None if same else PARTED, "common": len(steps), "steps": steps}
-        return {**whole, "picture": {**picture, "map": jpeg(np.zeros((8, 8, 3)))}}
-
 
 @pytest.fixture
 def films(tmp_path: Path) -> Branching:
     made = Branching(tmp_path)
-    request = {"prompt": PROMPT, "seed": 7, "loras": [{"name": "storybook-ink", "weight": 0.8}]}
-    first = made.add("a" * 16, 20, PROMPT, request=request, created=1.0)
-    by_day = {**request, "prompt": PROMPT.replace("night", "noon")}
-    made.add("b" * 16, 20, PROMPT, request=by_day, parent=first, parent_step=8, created=2.0)
-    made.add(
-        "c" * 16,
-        20,
-        PROMPT,
-        request={**request, "guidance_scale": 9},
-        parent=first,
-        parent_step=4,
-        created=3.0,
-    )
+    related(made)
     return made
 
 

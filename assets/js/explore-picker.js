@@ -6,7 +6,7 @@ const DOWN = 'M6 9l6 6 6-6';
 const PIN = 'M9 4h6l-1 6 3 3v2H7v-2l3-3z M12 15v5';
 const PEN = 'M4 20l1-5L16 4l4 4L9 19z';
 const BIN = 'M4 7h16 M9 7V4h6v3 M6 7l1 13h10l1-13';
-const STATES = { running: 'developing', paused: 'paused', stopped: 'stopped early', failed: 'failed' };
+const STATES = { running: 'developing', stopped: 'stopped early', failed: 'failed' };
 const OPEN = 200; // rows that are drawn at once
 
 export function mount(host, explore) {

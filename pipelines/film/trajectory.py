@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from torch import Tensor
 
-State = Literal["running", "paused", "finished", "stopped", "failed"]
+State = Literal["running", "finished", "stopped", "failed"]
 """stopped: kept before its last step."""
 
 STEPS, LATENTS, DESCRIPTION = "steps", "latents.safetensors", "run.json"
@@ -65,7 +65,7 @@ class RunInfo:
     @property
     def ended(self) -> bool:
         """Whether nothing more will be recorded of it, unless its job is taken up again."""
-        return self.state not in ("running", "paused")
+        return self.state != "running"
 
 
 _FIELDS = set(RunInfo.__dataclass_fields__)

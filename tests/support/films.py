@@ -135,3 +135,45 @@ def bench_app(films: Films) -> FastAPI:
     explore.add_routes(app, worker)
     gr.mount_gradio_app(app, blocks, path="/", theme=Darkroom(), footer_links=[], run_history=False)
     return app
+
+
+PROMPT = "a red house at night, snow"
+PARTED = 8
+
+
+class Pairs(Films):
+    """Films that can be compared: those that differ in their ids part at one step."""
+
+    def call(self, name: str, id: str, *rest: Any) -> Any:
+        if name != "compare":
+            return super().call(name, id, *rest)
+        frames, other = self.films[id]["steps"], rest[0]
+        steps = []
+        for index, frame in enumerate(frames):
+            same = index < PARTED or id == other
+            step = {"index": index, "first": frame["lanes"]["x0"], "same": same}
+            step |= {"second": None if same else jpeg(np.ones((8, 8, 3))), "psnr": None if same else 20.0}
+            step |= {"map": None if same else jpeg(np.ones((8, 8, 3))), "difference": 0.0 if same else 0.25}
+            steps.append(step)
+        same = id == other
+        picture = {"same": same, "share": 0.0 if same else 0.43, "psnr": None if same else 17.0}
+        whole = {"parts": None if same else PARTED, "common": len(steps), "steps": steps}
+        return {**whole, "picture": {**picture, "map": jpeg(np.zeros((8, 8, 3)))}}
+
+
+def related(made: Films) -> None:
+    """Adds three runs of 20 steps: "a"*16, and two that branched off it, by another word ("b") and by another
+    guidance ("c")."""
+    request = {"prompt": PROMPT, "seed": 7, "loras": [{"name": "storybook-ink", "weight": 0.8}]}
+    first = made.add("a" * 16, 20, PROMPT, request=request, created=1.0)
+    by_day = {**request, "prompt": PROMPT.replace("night", "noon")}
+    made.add("b" * 16, 20, PROMPT, request=by_day, parent=first, parent_step=8, created=2.0)
+    made.add(
+        "c" * 16,
+        20,
+        PROMPT,
+        request={**request, "guidance_scale": 9},
+        parent=first,
+        parent_step=4,
+        created=3.0,
+    )

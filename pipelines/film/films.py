@@ -1,0 +1,126 @@
+"""The films of one engine: begun with a run, led by the run that it branched off, and shown afterwards."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pipelines.film import branching, compare, develop
+from pipelines.film.recording import Recording, take_over
+from pipelines.film.trajectory import RunInfo, State, TrajectoryStore, new_run
+from pipelines.preview import LatentToRGB, encoded
+from pipelines.run import GenerationCancelled
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+    from pipelines.film.replay import Replay
+    from pipelines.load.loaded import LoadedModel
+    from pipelines.request import GenerationRequest
+    from pipelines.run import Control, PictureRun
+
+
+class Films:
+    """Between the store of recorded runs and what paints them. load: gives the model with a key. picture:
+    gives a stored picture, RGB, by its key."""
+
+    def __init__(
+        self,
+        store: TrajectoryStore,
+        load: Callable[[str], LoadedModel],
+        picture: Callable[[str], Image],
+    ):
+        self.store, self._load, self._picture = store, load, picture
+
+    # While it runs
+
+    def replay(self, request: GenerationRequest, model: LoadedModel) -> Replay | None:
+        """What the request takes over of another run; None where it is no branch. Raises `InvalidRequest`."""
+        branch, start = request.branch, None
+        if branch is not None and branch.painted and branch.step:
+            x0 = self._latents_of(branch.painted, request, model)
+            start = branching.renoised(self.store, branch.trajectory, branch.step, x0)
+        return branching.replay_of(request, self.store, start)
+
+    def _latents_of(self, key: str, request: GenerationRequest, model: LoadedModel) -> Tensor:
+        """A stored picture at the request's size as latents."""
+        import numpy as np
+        import torch
+
+        picture = self._picture(key).resize((request.width, request.height))
+        vae = model.pipeline.vae
+        place = next(vae.parameters())
+        pixels = torch.from_numpy(np.asarray(picture, np.float32) / 255).permute(2, 0, 1)[None]
+        with torch.no_grad():
+            return encoded(vae, pixels.to(place.device, place.dtype)).cpu()  # type: ignore[no-any-return]
+
+    @contextmanager
+    def filming(
+        self, job: str, run: PictureRun, model: LoadedModel, steering: Control
+    ) -> Iterator[Recording | None]:
+        """Records `run` inside; nothing without a job, which is what a film is called by."""
+        if not job:
+            yield None
+            return
+        run.film = film = self._begin(job, run, model)
+        state: State = "failed"
+        try:
+            yield film
+            state = "stopped" if steering.kept else "finished"
+        except GenerationCancelled:
+            state = "stopped"
+            raise
+        finally:
+            film.close(state)
+
+    def _begin(self, job: str, run: PictureRun, model: LoadedModel) -> Recording:
+        request, branch = run.request, run.request.branch
+        told = new_run(
+            job,
+            run.index,
+            request=request.model_dump(mode="json", exclude_defaults=True),
+            task=request.task,
+            model=request.model,
+            model_title=model.spec.title,
+            parent=branch.trajectory if branch else None,
+            parent_step=branch.step if branch else 0,
+            about={"to_rgb": model.to_rgb.as_lists(), "layout": run.family.latents},
+        )
+        if branch:
+            take_over(self.store, branch.trajectory, told.id, branch.step)
+        return Recording(self.store, told, branch.step if branch else 0)
+
+    # Afterwards
+
+    def film(self, id: str) -> dict[str, Any]:
+        """See pipelines.film.develop."""
+        return develop.film(self.store, id, _developed)
+
+    def compare(self, first: str, second: str) -> dict[str, Any]:
+        """See pipelines.film.compare."""
+        return compare.compare(self.store, first, second, _developed)
+
+    def decode(self, id: str, step: int, what: str) -> bytes:
+        """A step's predicted picture ("x0") or what came into it ("x_t") by the whole VAE, as a PNG file.
+        Raises `UnknownTrajectory`."""
+        import torch
+
+        run = self.store.get(id)
+        tensors, _ = self.store.read_step(id, step)
+        latents = tensors["pred_original_sample" if what == "x0" else "sample"]
+        pipe = self._load(run.model).pipeline
+        place = next(pipe.vae.parameters())
+        with torch.no_grad():
+            pixels = pipe.vae.decode(
+                latents.to(place.device, place.dtype) / pipe.vae.config.scaling_factor
+            ).sample
+        buffer = io.BytesIO()
+        pipe.image_processor.postprocess(pixels.float())[0].save(buffer, "PNG")
+        return buffer.getvalue()
+
+
+def _developed(run: RunInfo, latents: Tensor) -> Image:
+    return LatentToRGB.from_lists(**run.about["to_rgb"])(develop.grid(run, latents))
