@@ -22,18 +22,33 @@ def open(
     device: str = "auto",
     dtype: str = "auto",
     process: bool = False,
+    films: bool = True,
+    film_bytes: int | None = None,
 ) -> Worker:
     """A worker over `data` (outputs are kept there) and the models folders; a context manager.
 
+    It goes on with the jobs that the last one over `data` left. Raises `DataInUse` where that one is still
+    open, and `JournalUnusable` where nothing can be written there.
+
     device: auto, cpu, cuda, cuda:N, mps. dtype: auto, float32, float16, bfloat16. With `process` the
     engine lives in a process of its own, as the page wants it; without, on a thread of this one.
+    films: whether runs stay recorded after their end; film_bytes: what they may take on disk.
     Returns at once: torch is imported meanwhile, and what goes wrong there is told in `worker.state`.
     """
-    from pipelines.engine import EngineSettings, LocalEngine
+    from pipelines import journal_file
+    from pipelines.engine import FILM_BYTES, EngineSettings, LocalEngine
     from pipelines.engine_process import EngineProcess
     from pipelines.pictures import PictureStore
     from pipelines.worker import Worker
 
-    settings = EngineSettings(Path(data).resolve(), tuple(Path(m).resolve() for m in models), device, dtype)
-    engine = EngineProcess(settings) if process else LocalEngine(settings)
-    return Worker(engine, settings.library(), PictureStore(settings.data / "inputs"))
+    folders = tuple(Path(m).resolve() for m in models)
+    room = FILM_BYTES if film_bytes is None else film_bytes
+    settings = EngineSettings(Path(data).resolve(), folders, device, dtype, room)
+    lock = journal_file.hold(settings.data)
+    try:
+        engine = EngineProcess(settings) if process else LocalEngine(settings)
+        store = PictureStore(settings.data / "inputs")
+        return Worker(engine, settings.library(), store, lock=lock, films=films)
+    except BaseException:
+        lock.release()
+        raise

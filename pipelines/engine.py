@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from pipelines import arithmetic
 from pipelines.budget.decoding import LatentsKept
 from pipelines.budget.memory import is_out_of_memory
-from pipelines.events import Cancelled, EngineState, Event, Failed, Picture, PictureDone
+from pipelines.events import Cancelled, EngineState, Event, Failed, Paused, Picture, PictureDone
 from pipelines.library.models import STARTER, ModelLibrary
 from pipelines.library.places import hub_cache_folder
 from pipelines.library.records import FileRecords
@@ -40,19 +40,30 @@ ANSWERS = {
 """What an engine can be asked -> the method of the manager, or of a part of it, that answers."""
 
 FILM_BYTES = 20 << 30
-"""What recorded runs may take on disk when the engine comes up; the oldest that nobody pinned go first."""
+"""What recorded runs may take on disk, unless somebody said otherwise."""
 
 STARTING = EngineState(False, "The engine is starting.")
 
 
+class EngineDied(Exception):
+    """The engine's process ended while it worked; `ending` says how, in words."""
+
+    def __init__(self, ending: str):
+        self.ending = ending
+        super().__init__(f"The engine ended ({ending}).")
+
+
 @dataclass(frozen=True)
 class EngineSettings:
-    """What an engine is started with. models: folders to search. device, dtype: see devices.choose."""
+    """What an engine is started with. models: folders to search. device, dtype: see devices.choose.
+    film_bytes: what recorded runs may take on disk when it comes up; the oldest that nobody pinned go first.
+    """
 
     data: Path
     models: tuple[Path, ...] = ()
     device: str = "auto"
     dtype: str = "auto"
+    film_bytes: int = FILM_BYTES
 
     def library(self) -> ModelLibrary:
         """The models there are: those of the program, of the folders, and of the hub's cache on this machine.
@@ -65,16 +76,26 @@ class EngineSettings:
 
 
 class Engine(Protocol):
-    """What a worker needs of an engine. `run` blocks; the others may be called from any thread meanwhile."""
+    """What a worker needs of an engine. `run` blocks; the others may be called from any thread meanwhile.
+
+    apart: whether it may die while its worker lives on.
+    """
+
+    apart: bool
 
     def start(self, tell: Tell) -> None:
         """Brings the engine up, telling `tell` each change of state."""
 
     def run(self, job_id: str, request: GenerationRequest, emit: Emit) -> None:
-        """Runs a resolved request; the last event told is the only terminal one."""
+        """Runs a resolved request, from where its own film ends if there is one; the last event told is
+        `Paused` or the only terminal one. Raises `EngineDied` where the engine died over it and is started
+        anew."""
 
     def stop(self, job_id: str, keep: bool) -> None:
         """Ends a running job within one step. A job that is not running is left alone."""
+
+    def pause(self, job_id: str) -> None:
+        """Lets a running job rest within one step."""
 
     def call(self, name: str, *arguments: Any) -> Any:
         """Answers a question of `ANSWERS`, also during a run. None while the engine is not up."""
@@ -85,6 +106,8 @@ class Engine(Protocol):
 
 class LocalEngine:
     """The engine in this process."""
+
+    apart = False
 
     def __init__(self, settings: EngineSettings):
         self.settings = settings
@@ -118,9 +141,11 @@ class LocalEngine:
         library = self.settings.library()
         store = PictureStore(self.settings.data / "inputs")
         store.sweep()
-        manager = PipelineManager(library, plan, Outputs(self.settings.data / "outputs"), store)
-        manager.films.store.sweep()
-        manager.films.store.keep_within(FILM_BYTES)
+        outputs = Outputs(self.settings.data / "outputs")
+        outputs.clear()
+        manager = PipelineManager(library, plan, outputs, store)
+        manager.films.store.clear()
+        manager.films.store.keep_within(self.settings.film_bytes)
         if any(spec.key == STARTER for spec in library.list()):
             tell(EngineState(False, "The engine is loading the first model.", plan.badge, plan.sentence))
             manager.load(STARTER)
@@ -131,7 +156,7 @@ class LocalEngine:
     def run(self, job_id: str, request: GenerationRequest, emit: Emit) -> None:
         if self._manager is None:
             return emit(Failed(self._fault or STARTING.message))
-        from pipelines.run import Control, GenerationCancelled
+        from pipelines.run import Control, GenerationCancelled, GenerationPaused
 
         control = Control()
         with self._lock:
@@ -147,6 +172,8 @@ class LocalEngine:
             ending: Event = self._manager.run(request, note, control, job_id)
         except GenerationCancelled:
             ending = Cancelled(tuple(pictures))
+        except GenerationPaused as rest:
+            ending = Paused(rest.step, rest.total, rest.picture)
         except InvalidRequest as error:
             ending = Failed(str(error), error.problems)
         except (
@@ -164,6 +191,12 @@ class LocalEngine:
         if control is not None:
             control.stop(keep=keep)
 
+    def pause(self, job_id: str) -> None:
+        with self._lock:
+            control = self._running.get(job_id)
+        if control is not None:
+            control.pause()
+
     def call(self, name: str, *arguments: Any) -> Any:
         if self._manager is None:
             return None
@@ -173,7 +206,7 @@ class LocalEngine:
         with self._lock:
             running = list(self._running)
         for job_id in running:
-            self.stop(job_id, keep=False)
+            self.pause(job_id)
 
 
 def failure(error: Exception, request: GenerationRequest) -> Failed:

@@ -1,8 +1,8 @@
 """The engine in a process of its own, and the proxy of it that the page holds.
 
 A fault in a native library or the system's out-of-memory killer then takes down the engine, not the
-page: the proxy starts it anew and runs the interrupted job once more. It is no multiprocessing child,
-because that would import the page's main module, and gradio with it, into the engine.
+page: the proxy starts it anew and says so to the worker, which goes on with the job from its film. It is no
+multiprocessing child, because that would import the page's main module, and gradio with it, into the engine.
 """
 
 from __future__ import annotations
@@ -20,21 +20,23 @@ from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from typing import Any
 
-from pipelines.engine import STARTING, Emit, EngineSettings, LocalEngine, Tell
-from pipelines.events import Cancelled, EngineState, Failed, Finished
+from pipelines.engine import STARTING, Emit, EngineDied, EngineSettings, LocalEngine, Tell
+from pipelines.events import Cancelled, EngineState, Failed, Finished, Paused
 from pipelines.request import GenerationRequest
 
 ROOT = Path(__file__).resolve().parent.parent
 ATTEMPTS = 2
-"""How often a job that kills the engine is run, and a start that fails is tried."""
+"""How often a start that fails is tried."""
 
 
-class EngineDied(Exception):
-    """The engine's process ended while an answer was awaited; the exit code is the argument."""
+class StartFailed(EngineDied):
+    """The engine's process ended before it was up."""
 
 
 class EngineProcess:
     """An `Engine` whose work is done by `python -m pipelines.engine_process`."""
+
+    apart = True
 
     def __init__(self, settings: EngineSettings):
         self.settings = settings
@@ -114,24 +116,21 @@ class EngineProcess:
 
     def _after_death(self, code: int) -> None:
         with self._changed:
+            death = EngineDied(_ending(code)) if self._up else StartFailed(_ending(code))
             self._failed_starts += 0 if self._up else 1
             self._up, self._connection = False, None
             calls, self._calls = list(self._calls.values()), {}
             run, gave_up = self._run, self._failed_starts >= ATTEMPTS
         for future in calls:
-            future.set_exception(EngineDied(code))
+            future.set_exception(death)
         if self._closing:
-            return
-        if gave_up:
-            self._tell(
-                EngineState(
-                    False, f"The engine could not start ({_ending(code)}). Its log says why.", fault=True
-                )
-            )
+            pass
+        elif gave_up:
+            self._tell(EngineState(False, _could_not_start(death), fault=True))
         else:
             self._spawn()
         if run:
-            run[1].put(EngineDied(code))
+            run[1].put(death)
             with self._changed:
                 self._changed.notify_all()
 
@@ -142,27 +141,25 @@ class EngineProcess:
             if self._failed_starts >= ATTEMPTS:  # given up before: a new job is worth new tries
                 self._failed_starts = 0
                 self._spawn()
-            died = None
-            for _ in range(ATTEMPTS):
+            while not self._up:
                 with self._changed:
                     self._changed.wait_for(lambda: self._up or not inbox.empty())
-                if self._up:
-                    self._send("run", job_id, request)
-                died = _until_ended(inbox, emit)
-                if died is None:
-                    return
-            code = died.args[0] if died else 0
-            emit(
-                Failed(
-                    f"The engine ended twice while it worked on this ({_ending(code)}). "
-                    "It has been started anew. A smaller size or another model may work."
-                )
-            )
+                if not self._up:
+                    death = inbox.get()
+                    if self._closing:
+                        raise death
+                    if self._failed_starts >= ATTEMPTS:
+                        return emit(Failed(_could_not_start(death)))
+            self._send("run", job_id, request)
+            _until_ended(inbox, emit)
         finally:
             self._run = None
 
     def stop(self, job_id: str, keep: bool) -> None:
         self._send("stop", job_id, keep)
+
+    def pause(self, job_id: str) -> None:
+        self._send("pause", job_id)
 
     def call(self, name: str, *arguments: Any) -> Any:
         if not self._up:
@@ -198,15 +195,17 @@ class EngineProcess:
                 process.wait()
 
 
-def _until_ended(inbox: queue.SimpleQueue[Any], emit: Emit) -> EngineDied | None:
-    """Hands on a job's events to its terminal one (None), or tells that the engine died before."""
+def _until_ended(inbox: queue.SimpleQueue[Any], emit: Emit) -> None:
+    """Hands on a job's events until it ends or rests. Raises `EngineDied` where the engine died before."""
     while True:
         event = inbox.get()
+        if isinstance(event, StartFailed):
+            continue  # of an earlier try; the engine that runs this came up after it
         if isinstance(event, EngineDied):
-            return event
+            raise event
         emit(event)
-        if isinstance(event, Finished | Failed | Cancelled):
-            return None
+        if isinstance(event, Finished | Failed | Cancelled | Paused):
+            return
 
 
 def _wake_after(process: subprocess.Popen[bytes], address: Any) -> None:
@@ -216,6 +215,10 @@ def _wake_after(process: subprocess.Popen[bytes], address: Any) -> None:
         Client(address).close()
     except OSError:
         return  # nobody waits there any more
+
+
+def _could_not_start(death: EngineDied) -> str:
+    return f"The engine could not start ({death.ending}). Its log says why."
 
 
 def _ending(code: int) -> str:
@@ -255,6 +258,8 @@ def main(address: str) -> None:
                     jobs.put((values[0], values[1]))
                 elif kind == "stop":
                     engine.stop(*values)
+                elif kind == "pause":
+                    engine.pause(*values)
                 elif kind == "call":
                     answer(*values)
                 elif kind == "close":

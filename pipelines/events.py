@@ -59,6 +59,16 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Paused:
+    """The job rests after step `step` of `total` of its picture `picture` and can be gone on with; step 0
+    where it had not begun."""
+
+    step: int
+    total: int
+    picture: int = 0
+
+
+@dataclass(frozen=True)
 class PictureDone:
     """One picture of the job is written; more may follow."""
 
@@ -96,7 +106,7 @@ class Cancelled:
 
 
 Terminal = Finished | Failed | Cancelled
-Event = Queued | Loading | StepEvent | PictureDone | Terminal
+Event = Queued | Loading | StepEvent | Paused | PictureDone | Terminal
 
 
 @dataclass(frozen=True)
@@ -106,6 +116,7 @@ class EngineState:
     fault: it is up but cannot work, and `message` says why; jobs fail with the same sentence.
     device: what runs and why, in words ("CPU, bfloat16: this processor has bf16 matrix units").
     badge: the same in a word or two for the header ("CPU, bf16").
+    note: a sentence that does not hinder work: about the journal of jobs.
     """
 
     ready: bool
@@ -113,3 +124,4 @@ class EngineState:
     badge: str = ""
     device: str = ""
     fault: bool = False
+    note: str = ""

@@ -26,8 +26,9 @@ from pipelines.controlnet.control import ControlLibrary, ControlSpec
 from pipelines.controlnet.control_modes import control_modes
 from pipelines.controlnet.detectors import Detectors
 from pipelines.events import Finished, Picture, PictureDone
+from pipelines.film import resuming
 from pipelines.film.films import Films
-from pipelines.film.trajectory import TrajectoryStore
+from pipelines.film.trajectory import TrajectoryStore, run_id
 from pipelines.library.addons import misfit
 from pipelines.load.compiling import Compiler
 from pipelines.load.loaded import LoadedModel, LoadedModels, ResidentStatus, control_files, control_key
@@ -39,7 +40,7 @@ from pipelines.prompt_memory import PromptMemory
 from pipelines.refining import Refined
 from pipelines.request import InvalidRequest
 from pipelines.resizing import resized
-from pipelines.run import Control, Emit, GenerationCancelled, PictureRun, Shown
+from pipelines.run import Control, Emit, GenerationCancelled, GenerationPaused, PictureRun, Shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -210,11 +211,17 @@ class PipelineManager:
             self._refined(request, ready.refiner, emit) as refined,
         ):
             for index in range(len(pictures), request.pictures):
+                if ready.job and (before := self._found(ready, index)) is not None:
+                    pictures.append(before)
+                    emit(PictureDone(before, index))
+                    continue
+                if steering.paused and not steering.kept:
+                    raise GenerationPaused(0, 0, index)
                 pipe = self.pipeline_for(request, model, request.seed_of(index), networks)
                 self.prompt_memory.attach(pipe, active.text_state)
                 run = PictureRun(pipe, request, model.spec, shown, index, model.to_rgb, began, emit, steering)
                 run.at_step = active.at_step
-                run.replay = self.films.replay(request, model)
+                run.replay = self.films.replay(request, model, run_id(ready.job, index) if ready.job else "")
                 if refined is not None:
                     refined.onto(pipe, request)
                     run.at_step = refined.beside(active.at_step)
@@ -239,14 +246,17 @@ class PipelineManager:
                     model=model.spec,
                     model_hash=model.short_hash,
                     extras={**told_of, **stopped},
+                    **({} if film is None else self.films.keeping(film)),
                 )
                 pictures.append(picture)
-                if film is not None:
-                    self.films.store.change(film.run.id, picture=picture.path)
                 emit(PictureDone(picture, index))
                 if steering.kept:
                     break
         return Finished(tuple(pictures), time.perf_counter() - began, steering.kept, tuple(notes))
+
+    def _found(self, ready: _Ready, index: int) -> Picture | None:
+        """A picture that the job has finished before it was taken up again."""
+        return resuming.found(self.films.store, self.outputs, run_id(ready.job, index), ready.request)
 
     def _encoded(
         self, pipe: Any, active: ActiveAdapters, request: GenerationRequest

@@ -41,15 +41,31 @@ class GenerationCancelled(Exception):
     """Raised inside a run to leave it after the step that is running."""
 
 
+class GenerationPaused(Exception):
+    """Raised inside a run to leave it after a step, from where it is gone on with later."""
+
+    def __init__(self, step: int, total: int, picture: int):
+        self.step, self.total, self.picture = step, total, picture
+        super().__init__(step, total, picture)
+
+
 class Control:
     """How the owner of a run steers it, from any thread."""
 
     def __init__(self) -> None:
-        self._cancelled, self._kept = threading.Event(), threading.Event()
+        self._cancelled, self._kept, self._paused = threading.Event(), threading.Event(), threading.Event()
 
     def stop(self, *, keep: bool) -> None:
         """Ends the run within one step; with `keep` the picture as far as it has come is finished."""
         (self._kept if keep else self._cancelled).set()
+
+    def pause(self) -> None:
+        """Lets the run rest within one step; it can be taken up from its film."""
+        self._paused.set()
+
+    @property
+    def paused(self) -> bool:
+        return self._paused.is_set()
 
     @property
     def cancelled(self) -> bool:
@@ -173,6 +189,9 @@ class PictureRun:
             self.request.height,
         )
         self.steps += 1
+        own = self.replay if self.replay is not None and self.replay.own else None
+        # What it had taken before it was taken up again is no place to stop at: it has been seen to the end.
+        again = own is not None and self.steps < own.count
         if self.film is not None:
             self._filmed(step, total)
         self.emit(
@@ -189,10 +208,12 @@ class PictureRun:
             )
         )
         self._ask()
+        if self.control.paused and not self.control.kept:
+            raise GenerationPaused(max(self.steps, 0 if own is None else own.count), total, self.index)
         self.at_step(self.steps, total)
-        if self.replay is not None and self.steps == self.replay.count and self.replay.noise_seed is not None:
-            self.generator.manual_seed(self.replay.noise_seed)
-        if self.control.kept:
+        if self.replay is not None and (drawn := self.replay.seed_after(self.steps)) is not None:
+            self.generator.manual_seed(drawn)
+        if self.control.kept and not again:
             # What is kept is what was shown: the predicted picture, not the noisy sample on its way there.
             self.kept = step.pred_original_sample.to(step.sample.dtype)
             if self.film is not None:

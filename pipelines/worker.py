@@ -1,36 +1,64 @@
 """Jobs in, events out: the one interface between whoever wants pictures and the engine that makes them.
 
-A worker keeps every job's events, so that a page that comes back finds its job and all that happened.
+A job is in the journal before it is accepted and stays there to its end, so a worker that is begun anew over
+the same data folder goes on with what was left. In memory a worker keeps every job's events, so that a page
+that comes back finds its job and all that happened.
 """
 
 from __future__ import annotations
 
 import asyncio
 import collections
+import logging
 import queue
 import secrets
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from pipelines import checks
+from pipelines import checks, jobs
 from pipelines.batch import BatchBook
 from pipelines.controlnet.control import ControlLibrary
-from pipelines.engine import STARTING, Engine
-from pipelines.events import Cancelled, EngineState, Event, Failed, Finished, Loading, Queued
+from pipelines.engine import STARTING, Engine, EngineDied
+from pipelines.events import (
+    Cancelled,
+    EngineState,
+    Event,
+    Failed,
+    Finished,
+    Loading,
+    Paused,
+    PictureDone,
+    Queued,
+    StepEvent,
+)
 from pipelines.film import branching
-from pipelines.film.trajectory import TrajectoryStore
+from pipelines.film.trajectory import TrajectoryStore, run_id
+from pipelines.jobs import Files, Job
+from pipelines.journal import JOURNAL, Entry, Journal, JournalTrouble
 from pipelines.library.models import ModelLibrary, ModelSpec
+from pipelines.line import Line
 from pipelines.pictures import PictureStore
-from pipelines.request import ControlUnit, GenerationRequest
+from pipelines.request import ControlUnit, GenerationRequest, InvalidRequest
 
 if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
     from pipelines.budget.forecast import Forecast
 
+_log = logging.getLogger(__name__)
+
 FINISHED_JOBS_KEPT = 200
-"""How many ended jobs stay to be looked at; their pictures are on disk in any case."""
+"""How many ended jobs stay in memory to be looked at; the journal and their pictures are on disk."""
+
+DEATHS = 2
+"""How often the engine may die while it runs a job, before the job is set aside."""
+
+NOTE_EVERY = 1.0
+"""Seconds between two notes of how far a run has come; its film knows each step."""
 
 
 class UnknownJob(KeyError):
@@ -41,56 +69,62 @@ class GenerationFailed(RuntimeError):
     """A run that a script waited for ended without its pictures; says why."""
 
 
-Files = tuple[tuple[str, int, int], ...]
-"""Weight files by path, time of change and size: whether a run would still use the same."""
-
-
-@dataclass
-class Job:
-    """One accepted request, with its random choices made, and what has happened to it so far."""
-
-    id: str
-    request: GenerationRequest
-    events: list[Event] = field(default_factory=list)
-    watchers: list[Callable[[], None]] = field(default_factory=list)
-    files: Files = ()
-    stop: Literal["keep", "cancel"] | None = None
-
-    @property
-    def done(self) -> bool:
-        """Whether the terminal event has been told."""
-        return bool(self.events) and isinstance(self.events[-1], Finished | Failed | Cancelled)
-
-
 class Worker:
-    """Runs jobs one after the other on an engine; every method may be called from any thread."""
+    """Runs jobs one after the other on an engine; every method may be called from any thread.
 
-    def __init__(self, engine: Engine, library: ModelLibrary, store: PictureStore):
-        self.engine, self.library, self.store = engine, library, store
-        self.batches = BatchBook(store.root.parent / "batches")
-        self.trajectories = TrajectoryStore(store.root.parent / "trajectories")
+    lock: of the data folder, let go of at the end. films: whether runs stay recorded after their end.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        library: ModelLibrary,
+        store: PictureStore,
+        *,
+        lock: BaseFileLock | None = None,
+        films: bool = True,
+    ):
+        self.engine, self.library, self.store, self.films = engine, library, store, films
+        data = store.root.parent
+        self.batches = BatchBook(data / "batches")
+        self.trajectories = TrajectoryStore(data / "trajectories")
         self.controls = ControlLibrary(library.folders, library.assets, library)
+        self.journal = Journal(data / JOURNAL)
+        self.line = Line(self.journal)
+        self._held = lock
         self._lock = threading.RLock()
+        self._free = threading.Condition(self._lock)
+        self._closing = False
+        self._now: Job | None = None  # the one that runs
+        self._noted = 0.0
         self._jobs: collections.OrderedDict[str, Job] = collections.OrderedDict()
-        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._state = STARTING
         self._state_watchers: list[Callable[[], None]] = []
+        self._queue_watchers: list[Callable[[], None]] = []
+        self._take_up()
         self._thread = threading.Thread(target=self._work, name="worker", daemon=True)
         self._thread.start()
 
     # What is wanted
 
-    def submit(self, request: GenerationRequest) -> str:
-        """Accepts a request and returns the job's id. Raises `InvalidRequest` for what no model can do."""
+    def submit(self, request: GenerationRequest, client: str = "") -> str:
+        """Accepts a request and returns the job's id; the job is then in the journal. client: who asks.
+
+        Raises `InvalidRequest` for what no model can do, or where the journal cannot be written.
+        """
         checks.check(request, self.library.find(request.model), self.controls)
         branching.check(request, self.trajectories)
-        job = Job(secrets.token_hex(8), request.resolved(), files=self._files(request))
+        job = Job(secrets.token_hex(8), request.resolved(), files=self._files(request), client=client)
         with self._lock:
-            ahead = len(self.running())
+            try:
+                self.journal.accept(job.id, _values(job.request), client, job.files)
+            except JournalTrouble as trouble:
+                raise InvalidRequest({"journal": str(trouble)}) from None
             self._jobs[job.id] = job
             self._forget_old()
-            self._emit(job, Queued(ahead))
-            self._queue.put(job)
+            self._emit(job, Queued(self.line.order().index(job.id) + (self._now is not None)))
+            self._free.notify()
+        self._tell_queue()
         return job.id
 
     def recorded(self, request: GenerationRequest) -> str | None:
@@ -100,17 +134,12 @@ class Worker:
         """
         if request != request.resolved():
             return None  # a random choice is still to be made
-        with self._lock:
-            alike = [job for job in self._jobs.values() if job.request == request]
-        for job in reversed(alike):
-            ending = job.events[-1] if job.events else None
-            if (
-                isinstance(ending, Finished)
-                and not ending.stopped
-                and all(Path(picture.path).is_file() for picture in ending.pictures)
-                and job.files == self._files(request)
-            ):
-                return job.id
+        alike = self.journal.alike(_values(request))
+        files = [list(file) for file in self._files(request)] if alike else []
+        for entry in alike:
+            pictures = self.journal.pictures(entry.id).values()
+            if entry.files == files and pictures and all(Path(one.path).is_file() for one in pictures):
+                return entry.id
         return None
 
     def stop(self, job_id: str, keep: bool = False) -> None:
@@ -120,8 +149,49 @@ class Worker:
         """
         job = self.job(job_id)
         with self._lock:
+            if job.done:
+                return
             job.stop = (job.stop or "keep") if keep else "cancel"
+            begun = bool(job.reached) or bool(self.journal_entry(job).step)
+            if job is not self._now and not (job.stop == "keep" and begun):
+                return self._end(job, Cancelled(tuple(job.pictures.values())))
+            self.journal.change(job.id, stop=job.stop)
+            if job.state == "paused":
+                self.resume(job.id)
         self.engine.stop(job_id, keep)
+
+    def pause(self, job_id: str) -> None:
+        """Lets a job rest: one that waits at once, one that runs within a step. `resume` goes on with it."""
+        job = self.job(job_id)
+        with self._lock:
+            if job.done or job.state == "paused":
+                return
+            if job is not self._now:
+                return self._rest(job, Paused(*self._come(job)))
+            job.pausing = True
+        self.engine.pause(job_id)
+
+    def resume(self, job_id: str) -> None:
+        """Goes on with a paused job, from where it was, when its turn comes."""
+        job = self.job(job_id)
+        with self._lock:
+            job.pausing = False
+            if job.state != "paused":
+                return
+            self._to_state(job, "waiting")
+            order = self.line.order()
+            ahead = order.index(job.id) if job.id in order else len(order)
+            self._emit(job, Queued(ahead + (self._now is not None)))
+            self._free.notify()
+        self._tell_queue()
+
+    def rearranged(self) -> None:
+        """To be called after the line has changed its order or its mind: who waits is told, and a worker
+        that is free looks again."""
+        with self._lock:
+            self._tell_places()
+            self._free.notify()
+        self._tell_queue()
 
     def stream(self, request: GenerationRequest) -> Iterator[Event]:
         """Submits and follows."""
@@ -142,21 +212,40 @@ class Worker:
     # What happens
 
     def job(self, job_id: str) -> Job:
-        """The job with that id; raises `UnknownJob`."""
+        """The job with that id, from the journal where it ended long ago; raises `UnknownJob`."""
         with self._lock:
-            if job_id not in self._jobs:
-                raise UnknownJob(job_id)
-            return self._jobs[job_id]
+            known = self._jobs.get(job_id)
+        if known is not None:
+            return known
+        entry = self.journal.entry(job_id)
+        try:
+            found = None if entry is None else jobs.restored(entry, self.journal.pictures(job_id))
+        except InvalidRequest:
+            found = None  # of another version of the program
+        if found is None:
+            raise UnknownJob(job_id)
+        with self._lock:
+            job = self._jobs.setdefault(job_id, found)
+            self._forget_old()
+        return job
 
     def running(self) -> list[str]:
-        """Ids of the jobs that have not ended, first the one that runs."""
+        """Ids of the jobs that have not ended, first the one that runs, then those that wait, in order."""
         with self._lock:
-            return [job.id for job in self._jobs.values() if not job.done]
+            now = [self._now.id] if self._now is not None and not self._now.done else []
+            waiting = [id for id in self.line.order() if id not in now]
+            return [*now, *waiting, *(job.id for job in self._jobs.values() if job.state == "paused")]
 
     @property
     def queue_length(self) -> int:
-        """How many jobs have not ended."""
-        return len(self.running())
+        """How many jobs run or wait."""
+        with self._lock:
+            return sum(job.state in ("running", "waiting") for job in self._jobs.values())
+
+    def watching_queue(self, notify: Callable[[], None]) -> _Watching:
+        """A context manager inside which `notify` is called, from any thread, whenever a job changes its
+        state or the line its order."""
+        return self._watching(self._queue_watchers, notify)
 
     def follow(self, job_id: str) -> Iterator[Event]:
         """Every event of a job from its first, then each as it happens, until the terminal one."""
@@ -190,8 +279,8 @@ class Worker:
 
     @property
     def state(self) -> EngineState:
-        """How the engine is now."""
-        return self._state
+        """How the engine is now, and what there is to say of the journal."""
+        return replace(self._state, note=self.journal.trouble or self.journal.note)
 
     async def watch(self) -> AsyncIterator[EngineState]:
         """The engine's present state, then each change of it."""
@@ -200,7 +289,7 @@ class Worker:
             told: EngineState | None = None
             while True:
                 wake.clear()
-                state = self._state
+                state = self.state
                 if state != told:
                     told = state
                     yield state
@@ -243,16 +332,19 @@ class Worker:
         return self.engine.call("detect_pose", key)  # type: ignore[no-any-return]
 
     def close(self) -> None:
-        """Ends the worker and its engine; jobs that have not ended are cancelled."""
+        """Ends the worker and its engine. Jobs that have not ended stay in the journal, and a worker over the
+        same data folder goes on with them; who follows one here is told that it was stopped."""
         with self._lock:
-            for job_id in self.running():
-                self._jobs[job_id].stop = "cancel"
-        self._queue.put(None)
+            self._closing = True
+            self._free.notify()
         self.engine.close()
         self._thread.join(timeout=10)
         with self._lock:
-            for job_id in self.running():
-                self._emit(self._jobs[job_id], Cancelled())
+            for job in [job for job in self._jobs.values() if not job.done]:
+                self._emit(job, Cancelled())
+        self.journal.close()
+        if self._held is not None:
+            self._held.release()
 
     def __enter__(self) -> Self:
         return self
@@ -262,27 +354,206 @@ class Worker:
 
     # How it is done
 
+    def _take_up(self) -> None:
+        """Goes on with what the last worker left: its jobs wait again, in their order, and their films are
+        kept to go on from."""
+        left = set()
+        for entry in self.journal.open():
+            try:
+                job = jobs.restored(entry, self.journal.pictures(entry.id))
+            except InvalidRequest as problem:
+                self.journal.change(
+                    entry.id,
+                    state="failed",
+                    ended=time.time(),
+                    error=f"This version of the program does not take what was asked for: {problem}",
+                )
+                continue
+            self._jobs[job.id] = job
+            left.add(job.id)
+            if job.state == "running":
+                self._to_state(job, "waiting")
+                if not self.engine.apart:  # the engine died with the program
+                    self._count_death(job, "the program ended while it ran")
+        try:
+            self.trajectories.clear()
+            self.trajectories.settle(left)
+            for part in [*self.store.root.glob(".*.part"), *self.batches.root.glob(".*.part")]:
+                part.unlink(missing_ok=True)
+        except OSError as problem:
+            _log.warning("What the last program left half written could not be cleared away: %s", problem)
+
     def _work(self) -> None:
         self.engine.start(self._tell)
-        while (job := self._queue.get()) is not None:
+        while (job := self._next()) is not None:
             self._run(job)
+            self.journal.copy()
+
+    def _next(self) -> Job | None:
+        """Waits for the next job and takes it up; None once the worker closes."""
+        with self._free:
+            while not self._closing:
+                job_id = self.line.next()
+                if job_id is None:
+                    self._free.wait()
+                    continue
+                job = self.job(job_id)
+                job.rest()
+                self._now = job
+                self._to_state(job, "running", started=time.time())
+                return job
+            return None
 
     def _run(self, job: Job) -> None:
+        if not (self._state.ready or self._state.fault):
+            self._emit(job, Loading("The engine is starting; this begins as soon as it is up."))
+        if job.files != (files := self._files_now(job)):
+            self._start_over(job, files)
+        self._tell_places()
+        self._tell_queue()
+        again = True
+        while again and not self._closing:
+            again = False
+            try:
+                self.engine.run(job.id, job.request, lambda event: self._heard(job, event))
+            except EngineDied as death:
+                again = not self._closing and self._count_death(job, death.ending)
+            except Exception as error:  # the worker outlives whatever an engine does
+                self._end(job, Failed(f"{self._state.message} ({type(error).__name__}: {error})"))
+        with self._lock:
+            self._now = None
+            if self._closing and not job.done:
+                return self._to_state(job, "waiting")
+            if job.state == "running":
+                self._end(job, Failed("The engine ended this run without saying why."))
+            elif job.state == "paused" and not job.pausing:
+                self.resume(job.id)  # it was wanted again before it had come to rest
+        self._tell_queue()
+
+    def _heard(self, job: Job, event: Event) -> None:
+        """An event that the engine tells of the job that runs: written down, then told."""
+        with self._lock:
+            if self._closing and isinstance(event, Paused):
+                return  # the engine was closed; the next worker goes on with the job
+            told = job.news(event)
+            match told:
+                case None:
+                    return
+                case StepEvent():
+                    if (now := time.monotonic()) - self._noted >= NOTE_EVERY:
+                        self._noted = now
+                        self.journal.change(job.id, picture=told.picture, step=told.step, total=told.total)
+                case PictureDone(picture, index):
+                    self.journal.painted(job.id, index, picture)
+                case Paused():
+                    return self._rest(job, told)
+                case Finished() | Failed() | Cancelled():
+                    return self._end(job, told)
+        self._emit(job, told)
+
+    def _end(self, job: Job, ending: Finished | Failed | Cancelled, state: str = "") -> None:
+        """Writes a job's end down and tells it."""
         with self._lock:
             if job.done:
                 return
-            if job.stop:
-                return self._emit(job, Cancelled())
-        if not (self._state.ready or self._state.fault):
-            self._emit(job, Loading("The engine is starting; this begins as soon as it is up."))
-        for place, waiting in enumerate(self.running()[1:], start=1):
-            self._emit(self.job(waiting), Queued(place))
+            self._to_state(job, state or _STATES[type(ending)], ended=time.time(), **_ended(ending))
+            self._emit(job, ending)
+        for index in range(job.request.pictures):
+            self._end_film(run_id(job.id, index), isinstance(ending, Failed))
+        self._tell_queue()
+
+    def _end_film(self, run: str, failed: bool) -> None:
+        """A job that has ended does not go on from its film: that is kept to be looked at, or deleted."""
+        if not self.trajectories.exists(run):
+            return
         try:
-            self.engine.run(job.id, job.request, lambda event: self._emit(job, event))
-        except Exception as error:  # the worker outlives whatever an engine does
-            self._emit(job, Failed(f"{self._state.message} ({type(error).__name__}: {error})"))
-        if not job.done:
-            self._emit(job, Failed("The engine ended this run without saying why."))
+            if not self.films:
+                self.trajectories.delete(run)
+            elif not self.trajectories.get(run).ended:
+                self.trajectories.change(run, state="failed" if failed else "stopped")
+        except (OSError, LookupError) as problem:
+            _log.warning("The film of run %s could not be brought to its end: %s", run, problem)
+
+    def _rest(self, job: Job, event: Paused) -> None:
+        with self._lock:
+            job.pausing = job.pausing or job is not self._now
+            where = {"picture": event.picture, "step": event.step, "total": event.total}
+            self._to_state(job, "paused", **where)
+            self._emit(job, event)
+        self._tell_queue()
+
+    def _to_state(self, job: Job, state: Any, **columns: Any) -> None:
+        job.state, before = state, self.journal.trouble
+        self.journal.change(job.id, state=state, **columns)
+        if self.journal.trouble != before:
+            self._tell_state()
+
+    def _count_death(self, job: Job, ending: str) -> bool:
+        """Notes that the engine died on a job; whether the job may run once more."""
+        job.deaths += 1
+        self.journal.change(job.id, deaths=job.deaths)
+        if job.deaths < DEATHS:
+            job.rest()
+            self._emit(
+                job,
+                Loading(f"The engine ended ({ending}). It is started anew, and this goes on from its film."),
+            )
+            return True
+        sentence = (
+            f"The engine ended twice while it worked on this ({ending}), so it was set aside; the queue goes "
+            "on. A smaller size or another model may work, or try it again after closing other programs."
+        )
+        self._end(job, Failed(sentence), "set_aside")
+        return False
+
+    def _files_now(self, job: Job) -> Files:
+        try:
+            return self._files(job.request)
+        except (InvalidRequest, OSError):
+            return job.files  # something is gone: the run itself says what
+
+    def _start_over(self, job: Job, files: Files) -> None:
+        """A run whose weights have changed since it was accepted does not go on from its film, which others
+        painted; finished pictures stay."""
+        job.files = files
+        self.journal.change(job.id, files=[list(file) for file in files])
+        for index in range(job.request.pictures):
+            if index not in job.pictures:
+                self.trajectories.delete(run_id(job.id, index))
+        job.begin_anew()
+
+    def _come(self, job: Job) -> tuple[int, int, int]:
+        """(step, total, picture) that a job has come to."""
+        last = job.reached[max(job.reached)] if job.reached else None
+        if last is not None:
+            return last.step, last.total, last.picture
+        entry = self.journal_entry(job)
+        return entry.step, entry.total, entry.picture
+
+    def journal_entry(self, job: Job) -> Entry:
+        """What is written down of a job."""
+        entry = self.journal.entry(job.id)
+        assert entry is not None, "every job is in the journal before it is known here"
+        return entry
+
+    def _tell_places(self) -> None:
+        """Tells every job that waits how many run before it."""
+        with self._lock:
+            first = int(self._now is not None)
+            for place, job_id in enumerate(self.line.order(), start=first):
+                job, told = self.job(job_id), Queued(place)
+                if job.events and job.events[-1] == told:
+                    continue
+                if not job.watchers and job.events and isinstance(job.events[-1], Queued):
+                    job.events[-1] = told  # nobody has heard the last one
+                else:
+                    self._emit(job, told)
+
+    def _tell_queue(self) -> None:
+        with self._lock:
+            watchers = list(self._queue_watchers)
+        for notify in watchers:
+            notify()
 
     def _emit(self, job: Job, event: Event) -> None:
         with self._lock:
@@ -292,13 +563,20 @@ class Worker:
             watchers = list(job.watchers)
         for notify in watchers:
             notify()
-        if job.stop and not job.done:
-            # A stop that came before the engine had taken the job up (or anew, after its death) is repeated.
-            self.engine.stop(job.id, job.stop == "keep")
+        if job is self._now and not job.done:
+            # A wish that came before the engine had taken the job up (or anew, after its death) is repeated.
+            if job.stop:
+                self.engine.stop(job.id, job.stop == "keep")
+            elif job.pausing:
+                self.engine.pause(job.id)
 
     def _tell(self, state: EngineState) -> None:
         with self._lock:
             self._state = state
+        self._tell_state()
+
+    def _tell_state(self) -> None:
+        with self._lock:
             watchers = list(self._state_watchers)
         for notify in watchers:
             notify()
@@ -327,6 +605,24 @@ class Worker:
         ended = [job.id for job in self._jobs.values() if job.done]
         for job_id in ended[: max(0, len(ended) - FINISHED_JOBS_KEPT)]:
             del self._jobs[job_id]
+
+
+_STATES = {Finished: "finished", Failed: "failed", Cancelled: "cancelled"}
+
+
+def _ended(ending: Finished | Failed | Cancelled) -> dict[str, Any]:
+    """The columns of the journal that say how a job ended."""
+    match ending:
+        case Finished():
+            return {"seconds": ending.seconds, "stopped": ending.stopped, "notes": list(ending.notes)}
+        case Failed():
+            return {"error": ending.message, "problems": dict(ending.problems)}
+    return {}
+
+
+def _values(request: GenerationRequest) -> dict[str, Any]:
+    """A request as the journal keeps it: later versions of the program add fields, with defaults."""
+    return request.model_dump(mode="json", exclude_defaults=True)
 
 
 def _wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:

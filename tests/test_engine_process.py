@@ -45,10 +45,14 @@ def test_a_killed_engine_comes_up_again_and_finishes_the_job_alike(worker: Worke
 
 
 def test_a_job_that_kills_every_engine_fails_and_the_next_one_runs(worker: Worker) -> None:
-    for event in worker.stream(request(num_inference_steps=80)):
-        if isinstance(event, StepEvent) and event.step == 1:
+    job = worker.submit(request(num_inference_steps=150))
+    died = 0
+    for event in worker.follow(job):
+        if isinstance(event, StepEvent) and died == worker.job(job).deaths:
+            died += 1
             os.kill(engine(worker).pid or 0, signal.SIGKILL)
-    assert isinstance(event, Failed) and "memory ran out" in event.message
+    assert died == 2 and isinstance(event, Failed) and "memory ran out" in event.message
+    assert worker.job(job).state == "set_aside" and "set aside" in event.message
     assert isinstance(list(worker.stream(request()))[-1], Finished)
 
 

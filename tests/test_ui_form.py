@@ -38,7 +38,7 @@ class SleepingEngine:
 @pytest.fixture(scope="module")
 def form(tmp_path_factory: pytest.TempPathFactory) -> Form:
     with gr.Blocks() as blocks:
-        store = PictureStore(tmp_path_factory.mktemp("form"))
+        store = PictureStore(tmp_path_factory.mktemp("form") / "inputs")
         worker = Worker(SleepingEngine(), ModelLibrary(), store)
         shared = page.Page(worker, blocks, Stock(worker))
         shared.model = field(Choice, "model", "header", choices=["starter"])

@@ -92,7 +92,7 @@ class OneModel(ModelLibrary):
 
 
 def test_following_tells_each_event_once_and_ends(tmp_path: Path) -> None:
-    with Worker(ToldEngine(), OneModel(), PictureStore(tmp_path)) as worker:
+    with Worker(ToldEngine(), OneModel(), PictureStore(tmp_path / "inputs")) as worker:
         job_id = worker.submit(GenerationRequest(prompt="a"))
 
         async def all_messages() -> list[view.Message]:
@@ -111,5 +111,5 @@ def test_a_job_that_is_not_known_ends_at_once(tmp_path: Path) -> None:
     async def nothing() -> list[view.Message]:
         return [message async for message in view.follow(worker, "unknown")]
 
-    with Worker(ToldEngine(), OneModel(), PictureStore(tmp_path)) as worker:
+    with Worker(ToldEngine(), OneModel(), PictureStore(tmp_path / "inputs")) as worker:
         assert asyncio.run(nothing()) == []

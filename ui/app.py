@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pipelines
+from pipelines.journal_file import DataInUse, JournalUnusable
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -38,13 +39,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(_port_problem(options.port, error), file=sys.stderr)
         return 1
-    with (
-        contextlib.closing(door),
-        pipelines.open(
-            options.data, models=options.models, device=options.device, dtype=options.dtype, process=True
-        ) as worker,
-    ):
-        return _serve(worker, options, door)
+    with contextlib.closing(door):
+        try:
+            worker = pipelines.open(
+                options.data, models=options.models, device=options.device, dtype=options.dtype, process=True
+            )
+        except (DataInUse, JournalUnusable) as problem:
+            print(problem, file=sys.stderr)
+            return 1
+        with worker:
+            return _serve(worker, options, door)
 
 
 def _serve(worker: Worker, options: Any, door: socket.socket) -> int:

@@ -19,6 +19,7 @@ from pipelines.events import (
     Failed,
     Finished,
     Loading,
+    Paused,
     Picture,
     PictureDone,
     Queued,
@@ -61,6 +62,8 @@ def told(event: Event) -> Message:
                 "seed": event.seed,
                 "image": _data_url(event.preview),
             }
+        case Paused(step, total, picture):
+            return {"kind": "paused", "step": step, "total": total, "picture": picture}
         case PictureDone(picture, index):
             return {"kind": "picture", "picture": index, **_kept(picture)}
         case Finished():

@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.film import branching, compare, develop
+from pipelines.film import branching, compare, develop, resuming
 from pipelines.film.recording import Recording, take_over
 from pipelines.film.trajectory import RunInfo, State, TrajectoryStore, new_run
 from pipelines.preview import LatentToRGB, encoded
-from pipelines.run import GenerationCancelled
+from pipelines.run import GenerationCancelled, GenerationPaused
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -37,8 +39,12 @@ class Films:
 
     # While it runs
 
-    def replay(self, request: GenerationRequest, model: LoadedModel) -> Replay | None:
-        """What the request takes over of another run; None where it is no branch. Raises `InvalidRequest`."""
+    def replay(self, request: GenerationRequest, model: LoadedModel, id: str = "") -> Replay | None:
+        """What the run `id` takes of its own that it took before, or else of the run that it branches off;
+        None where there is neither. Raises `InvalidRequest`."""
+        before = resuming.own(self.store, id, request) if id else None
+        if before is not None:
+            return before
         branch, start = request.branch, None
         if branch is not None and branch.painted and branch.step:
             x0 = self._latents_of(branch.painted, request, model)
@@ -73,11 +79,18 @@ class Films:
         except GenerationCancelled:
             state = "stopped"
             raise
+        except GenerationPaused:
+            state = "paused"
+            raise
         finally:
             film.close(state)
 
     def _begin(self, job: str, run: PictureRun, model: LoadedModel) -> Recording:
         request, branch = run.request, run.request.branch
+        before = run.replay if run.replay is not None and run.replay.own else None
+        if before is not None:
+            known = replace(self.store.get(before.id), state="running", note="")
+            return Recording(self.store, known, before.count)
         told = new_run(
             job,
             run.index,
@@ -92,6 +105,21 @@ class Films:
         if branch:
             take_over(self.store, branch.trajectory, told.id, branch.step)
         return Recording(self.store, told, branch.step if branch else 0)
+
+    def keeping(self, film: Recording) -> dict[str, Any]:
+        """How the run's finished picture is kept: through its folder, so that a kill in the middle neither
+        loses nor doubles it; past it where the film cannot be written (any more)."""
+        id = film.run.id
+
+        def promise(path: Path) -> None:
+            try:
+                self.store.change(id, picture=str(path))
+            except OSError:
+                if not film.note:
+                    raise  # the disk fills up now: the picture would be made again if the program ended here
+
+        through = {} if film.note else {"through": self.store.folder(id) / resuming.PICTURE}
+        return {**through, "promise": promise}
 
     # Afterwards
 

@@ -23,7 +23,8 @@ class Replay:
     """Steps 0 .. count - 1 of the run `id`, of which `known` are recorded.
 
     start: what the first step after them begins with, in the place of what the recorded run did. noise_seed:
-    seeds what a sampler draws from then on; None goes on drawing as the recorded run did.
+    seeds what a sampler draws from then on; None goes on drawing as the recorded run did. noise_at: after how
+    many steps it does so, None for after the last of these. own: the run goes on from what it took itself.
     """
 
     store: TrajectoryStore
@@ -33,6 +34,12 @@ class Replay:
     output_shape: tuple[int, ...] = ()
     start: Tensor | None = None
     noise_seed: int | None = None
+    noise_at: int | None = None
+    own: bool = False
+
+    def seed_after(self, steps: int) -> int | None:
+        """What the remaining noise is drawn with once so many steps are taken; None where nothing changes."""
+        return self.noise_seed if steps == (self.count if self.noise_at is None else self.noise_at) else None
 
     def given(self, index: int) -> tuple[Tensor | None, Tensor | None]:
         """(model output, sample) that step `index` takes; None where it is the run's own."""

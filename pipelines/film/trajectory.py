@@ -13,7 +13,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from torch import Tensor
 
-State = Literal["running", "finished", "stopped", "failed"]
-"""stopped: kept before its last step."""
+State = Literal["running", "paused", "finished", "stopped", "failed"]
+"""paused: it rests, or its program ended; its job goes on from here. stopped: kept before its last step."""
 
 STEPS, LATENTS, DESCRIPTION = "steps", "latents.safetensors", "run.json"
 _ID = re.compile(r"[0-9a-f]{16}-\d{1,4}")
@@ -64,8 +64,8 @@ class RunInfo:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will be recorded of it, unless its job is taken up again."""
-        return self.state != "running"
+        """Whether nothing more will be recorded of it."""
+        return self.state not in ("running", "paused")
 
 
 _FIELDS = set(RunInfo.__dataclass_fields__)
@@ -221,15 +221,26 @@ class TrajectoryStore:
             gone.append(run.id)
         return gone
 
-    def sweep(self) -> None:
-        """Clears away what a killed program left half written or half deleted, and ends its runs."""
+    def clear(self) -> None:
+        """Clears away what a killed program left half written or half deleted."""
         for entry in self.root.glob(".*.gone"):
             shutil.rmtree(entry, ignore_errors=True)
         for part in self.root.glob("*/**/.*.part"):
             part.unlink(missing_ok=True)
+
+    def settle(self, jobs: Collection[str]) -> None:
+        """Of the runs that a program left in the middle: those of `jobs` will be gone on with, others end."""
         for run in self.list():
-            if run.state == "running":
+            if run.ended:
+                continue
+            if run.job in jobs:
+                self.change(run.id, state="paused")
+            else:
                 self.change(run.id, state="failed", note="The program ended while this run was painted.")
+
+    def exists(self, id: str) -> bool:
+        """Whether anything of a run is there."""
+        return self.folder(id).is_dir()
 
     def _folders(self) -> Sequence[Path]:
         try:
