@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from pipelines.worker import Worker
+    from ui.gallery import Desk
     from ui.models import Stock
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
@@ -90,9 +91,10 @@ def build(
     hosts: Iterable[str] = LOCAL_HOSTS,
     auth: tuple[str, str] | None = None,
     stock: Stock | None = None,
+    desk: Desk | None = None,
 ) -> FastAPI:
     """The whole web application over a worker; `data`: its folder; the page may show outputs/ and inputs/.
-    stock: what the Models tab shows and fetches, None for the worker's.
+    stock: what the Models tab shows and fetches, desk: what the gallery is asked; None for the worker's.
 
     hosts: names under which the page may be asked for. Any other is refused, else a foreign page whose
     name is made to point at this machine could use the program (DNS rebinding).
@@ -101,17 +103,20 @@ def build(
     from fastapi import FastAPI
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    from ui import explore, models, page, web
+    from ui import explore, gallery, models, page, web
     from ui.components.base import ASSETS_URL
     from ui.theme import Darkroom
 
-    stock = stock or models.Stock(worker)
+    stock, desk = stock or models.Stock(worker), desk or gallery.Desk(worker)
+    stock.beside.append(desk.told)
 
     @contextlib.asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
         stock.open()
+        desk.open()
         yield
         await asyncio.to_thread(stock.close)
+        await asyncio.to_thread(desk.close)
 
     blocks = page.build(worker, stock)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=running)
@@ -122,6 +127,7 @@ def build(
         app.mount(f"/{ASSETS_URL}/{folder}", web.Assets(directory=ASSETS / folder))
     models.add_routes(app, stock)
     explore.add_routes(app, worker)
+    gallery.add_routes(app, desk)
     gr.mount_gradio_app(
         app,
         blocks,

@@ -111,6 +111,8 @@ class Stock:
         options = {"cache": worker.library.hub_cache, **fetching}
         self.fetcher = Fetcher(self.folder, data, on_done=lambda state: self.news.changed(), **options)
         self.watcher = Watcher(worker.library, self.news.changed)
+        self.beside: list[Callable[[], AsyncIterator[feed.Told]]] = []
+        """What else is told in the same stream: a browser opens six connections to a server at most."""
         self._pictures: dict[str, Path] = {}
         self._models: tuple[str, list[ModelSpec]] = ("", [])
 
@@ -138,7 +140,7 @@ class Stock:
         return {name: getattr(self, f"answer_{name}") for name in ASKS}
 
     async def told(self) -> AsyncIterator[feed.Told]:
-        """What a page is told without asking: {"library": edition} and {"fetches": states}."""
+        """What a page is told without asking: {"library": edition}, {"fetches": states}, and `beside`."""
 
         async def library() -> AsyncIterator[feed.Told]:
             async for edition in self.news.editions():
@@ -148,7 +150,7 @@ class Stock:
             async for states in self.fetcher.watch():
                 yield {"fetches": [asdict(state) for state in states]}
 
-        async for message in feed.merged(library(), fetches()):
+        async for message in feed.merged(library(), fetches(), *(source() for source in self.beside)):
             yield message
 
     def thumbnail(self, sort: str, key: str) -> bytes | None:

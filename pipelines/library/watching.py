@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,8 @@ class LibraryWatcher:
     is logged. watched: the folders that are watched just now. problem: a sentence where the
     system does not let them be watched, else "".
     """
+
+    called = "the models folders"
 
     def __init__(self, folders: Iterable[Path], on_change: Callable[[], None], debounce: int = 1600):
         """debounce: milliseconds of unbroken changes after which they are told nevertheless."""
@@ -84,15 +86,15 @@ class LibraryWatcher:
                 self.watched = set(folders)
                 self.ready.set()
                 if again:
-                    self._tell()
+                    self._tell(())
                 while isinstance(found := notices.watch(self.debounce, _STEP, 0, turn), set):
-                    if any(_matters(Path(path), folders) for _, path in found):
-                        self._tell()
+                    if paths := [path for _, path in found if _matters(Path(path), folders)]:
+                        self._tell(paths)
                     if not all(folder.is_dir() for folder in folders):
                         return
         except (OSError, RuntimeError) as problem:
             if all(folder.is_dir() for folder in folders):  # it is not that one has gone meanwhile
-                self.problem = f"Changes in the models folders go unnoticed ({problem}): reload the page."
+                self.problem = f"Changes in {self.called} go unnoticed ({problem}): reload the page."
                 _log.warning("%s", self.problem)
                 turn.wait()
 
@@ -115,11 +117,15 @@ class LibraryWatcher:
             if any(folder.is_dir() for folder in missing):
                 turn.over.set()
 
-    def _tell(self) -> None:
+    def _tell(self, paths: Sequence[str]) -> None:
         try:
-            self.on_change()
+            self.tell(paths)
         except Exception:
-            _log.exception("A listener to changes in the models folders failed.")
+            _log.exception("A listener to changes in %s failed.", self.called)
+
+    def tell(self, paths: Sequence[str]) -> None:
+        """Tells of changes at `paths`, of unknown ones where that is empty; called on a thread of its own."""
+        self.on_change()
 
 
 class Watcher(LibraryWatcher):
