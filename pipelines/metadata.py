@@ -140,6 +140,12 @@ def parse(text: str) -> dict[str, Any]:
     return {**picture_fields.NO_ADDONS, "loras": loras, **_fields(prompt, negative, pairs)}
 
 
+def pairs(text: str) -> list[tuple[str, str]]:
+    """What the parameter line of a generation text says, as it stands there; nothing where there is none."""
+    found = _pairs(text.rstrip().rpartition("\n")[2])
+    return list(found.items()) if len(found) >= 3 else []
+
+
 def _pairs(line: str) -> dict[str, str]:
     """The `Key: value` pairs of a parameter line; JSON strings are unpacked, JSON lists and objects kept."""
     pairs: dict[str, str] = {}

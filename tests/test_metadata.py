@@ -755,3 +755,9 @@ def test_broken_files_raise_nothing_else(
         read_fields(io.BytesIO(bytes(broken[:cut])))
     except UnreadablePicture:
         pass
+
+
+def test_a_parameter_line_is_told_as_it_stands() -> None:
+    text = 'a, b: c\nNegative prompt: fog, Steps: no\nSteps: 4, Sampler: Euler, Note: "x, y", Seed: 7'
+    assert metadata.pairs(text) == [("Steps", "4"), ("Sampler", "Euler"), ("Note", "x, y"), ("Seed", "7")]
+    assert metadata.pairs("only words, and: a colon") == []

@@ -313,7 +313,12 @@ def _wire_reading(page: Page, form: Form, parts: Mapping[str, Any]) -> None:
         values, note = reading.from_text(text, library)
         return {parts["note"]: note, **filled(form, values)}
 
+    def read_kept(event: gr.EventData) -> dict[Component, Any]:
+        """The settings of a picture of the gallery."""
+        return read_text(getattr(event, "text", ""))
+
     outputs = [parts["note"], parts["file"], *form.values()]
+    page.gallery.reuse(read_kept, outputs=outputs, queue=False, **QUIET)
     parts["choose"].click(None, js=JS_CHOOSE, **QUIET)
     parts["file"].upload(read_file, parts["file"], outputs, queue=False, **QUIET)
     parts["read"].click(read_text, parts["pasted"], outputs, queue=False, **QUIET)

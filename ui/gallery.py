@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import gradio as gr
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
+from pipelines import metadata
 from pipelines.gallery import search
 from pipelines.gallery.gallery import Gallery, shown
 from pipelines.gallery.marks import named
@@ -22,9 +24,12 @@ from pipelines.gallery.search import Question
 from pipelines.worker import Worker
 from ui import feed
 from ui.components.base import ASSETS_URL
+from ui.components.gallery import gallery_view
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
+    from ui.page import Page
 
 URL = f"{ASSETS_URL}/gallery"
 """Where the tab's own routes are, relative to the page."""
@@ -102,6 +107,7 @@ class Desk:
             "prompt": text["prompt"],
             "negative_prompt": text["negative"],
             "parameters": text["text"],
+            "pairs": metadata.pairs(text["text"]),
             "note": text["note"],
             "bytes": row.bytes,
             "path": row.path,
@@ -138,6 +144,12 @@ class Desk:
 
     def answer_empty_trash(self, asked: Mapping[str, Any]) -> Any:
         return {"deleted": self.gallery.empty_trash(), "edition": self.news.edition}
+
+
+def build(page: Page) -> None:
+    """Lays the tab's part out; what a hand chooses there is wired in ui.ask."""
+    with gr.Column(elem_classes=["pane", "in-gallery"]):
+        page.gallery = gallery_view("gallery", URL)
 
 
 def add_routes(app: FastAPI, desk: Desk) -> None:

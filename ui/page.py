@@ -19,7 +19,7 @@ from pipelines.library.models import ModelSpec
 from pipelines.metadata import UnreadablePicture
 from pipelines.request import GenerationRequest, InvalidRequest
 from pipelines.worker import UnknownJob, Worker
-from ui import api, ask, control, explore, image2image, inpaint, models, store, view
+from ui import api, ask, control, explore, gallery, image2image, inpaint, models, store, view
 from ui.components.base import Scripted, sent
 from ui.components.header import status, status_value
 from ui.components.stage import stage
@@ -35,7 +35,7 @@ QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 """For every event of the page: no overlay over what it changes, and no endpoint for scripts."""
 
 
-PARTS = (image2image, inpaint, control, explore, models)
+PARTS = (image2image, inpaint, control, explore, gallery, models)
 """The tabs' own parts, between the form and the stage."""
 
 
@@ -52,6 +52,7 @@ class Page:
         self.units: Component = gr.State()
         self.loras: Component = gr.State()
         self.shelf: Component = gr.State()
+        self.gallery: Component = gr.State()
         self.batch: Component = gr.State()
         self.examples = store.examples(worker.store)
 

@@ -41,6 +41,7 @@ TABS = (
     Tab("inpaint", "Inpaint", ("strength", "resize_mode", *_MASK), "mask"),
     Tab("control", "Control"),
     Tab("explore", "Explore"),
+    Tab("gallery", "Gallery"),
     Tab("models", "Models"),
 )
 

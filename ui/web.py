@@ -15,7 +15,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ui.components.base import ASSETS_URL
 
-STYLES = tuple("tokens gradio layout stage painter pose units loras models fetch explore branch tabs".split())
+STYLES = (
+    *"tokens gradio layout stage painter pose units loras models fetch".split(),
+    *"explore branch gallery viewer tabs".split(),
+)
 
 HEAD = (
     '<meta name="color-scheme" content="dark light">'

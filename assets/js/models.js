@@ -1,6 +1,6 @@
 // The Models tab: its two views, and what they share: the server, what it tells, and sentences to the person.
 
-import { el, heard, say } from './dom.js';
+import { el, heard, say, tell } from './dom.js';
 import { Feed } from './models-feed.js';
 import { Fetch } from './models-fetch.js';
 import { Shelf } from './models-shelf.js';
@@ -37,7 +37,7 @@ class Models {
     this.id = this.host.id;
     this.build();
     this.library = props.listed; // the edition of which the page's lists are
-    this.feed = new Feed(props.feed, (told) => this.hear(told));
+    this.feed = new Feed(props.feed, (told) => (tell('news', told), this.hear(told))); // the page's one stream
     // The shelf is asked for when it is first seen; the tab may be turned without any event of ours.
     this.sight = new IntersectionObserver((entries) => this.see(entries.at(-1).isIntersecting));
     this.sight.observe(root);

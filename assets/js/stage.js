@@ -3,8 +3,8 @@
 
 import { duration, el, heard, icon, say, tell } from './dom.js';
 import { Film } from './film.js';
-import { Gallery } from './gallery.js';
 import { Jobs, memory } from './jobs.js';
+import { Session } from './stage-session.js';
 
 const COPY = 'M9 9h11v11H9z M5 15H4V4h11v1';
 const SAVE = 'M12 4v11 M7 11l5 5 5-5 M5 20h14';
@@ -56,7 +56,7 @@ class Stage {
     });
     this.deeds = this.buildDeeds();
     this.aloud = el('p.unseen', { role: 'status' });
-    this.gallery = new Gallery({ choose: (job, picture) => this.open(job, picture) });
+    this.session = new Session({ choose: (job, picture) => this.open(job, picture) });
     const main = el(
       'section.main',
       { 'aria-label': 'Stage' },
@@ -69,7 +69,7 @@ class Stage {
       this.aloud,
     );
     root.className = 'stage';
-    root.append(main, this.gallery.root);
+    root.append(main, this.session.root);
     this.host = root.closest('#stage') ?? root;
     this.empty.append(
       el('h2', {}, 'Nothing developed yet'),
@@ -141,7 +141,7 @@ class Stage {
     this.empty.querySelector('.chips').replaceChildren(...chips().slice(0, 4));
     const begin = examples.length ? ', or begin with one of these:' : '.';
     say(this.empty.querySelector('p'), `Write what you want to see${begin}`);
-    this.gallery.invite(chips().slice(0, 6)); // as many as stay in sight
+    this.session.invite(chips().slice(0, 6)); // as many as stay in sight
   }
 
   /** Which job is shown: the one that runs, else the last one that ended. */
@@ -254,7 +254,7 @@ class Stage {
     if (job) this.film.show(frames, index, this.pinned ?? frames.length - 1, live || !frames.length ? job.total + 1 : frames.length);
     this.paintStrips(job);
     this.paintDeeds(job, frame);
-    this.gallery.paint(this.jobs, job, this.picture);
+    this.session.paint(this.jobs, job, this.picture);
     this.tellLast();
   }
 

@@ -13,7 +13,9 @@ const KEYS = [
   [['Space'], 'Explore: play the film'],
   [['Space'], 'Paint: hold it to move the picture, the wheel zooms'],
   [['M', 'N', 'H'], 'Pose: mirror, new person, hide a joint'],
-  [['/'], 'Models: search (arrows go from card to card)'],
+  [['/'], 'Models and gallery: search (arrows go from one to the next)'],
+  [['Space', 'S', 'Del'], 'Gallery: choose, star, to trash (Ctrl+Z undoes)'],
+  [['−', '0'], 'Gallery: zoom the opened picture out, whole (+ zooms in)'],
   [['?'], 'This sheet'],
 ];
 

@@ -35,8 +35,9 @@ class Tabs {
     this.root.replaceChildren(...this.buttons.values());
   }
 
+  /** The tab in the address; what stands behind a "?" there is the tab's own. */
   addressed() {
-    const key = location.hash.slice(1);
+    const key = location.hash.slice(1).split('?')[0];
     return this.buttons.has(key) ? key : null;
   }
 
@@ -49,7 +50,7 @@ class Tabs {
     }
     document.body.dataset.tab = key;
     if (changed) this.root.scrollLeft = this.buttons.get(key).offsetLeft - this.root.offsetLeft - this.root.clientWidth / 3;
-    if (location.hash.slice(1) !== key) history.replaceState(null, '', `#${key}`);
+    if (this.addressed() !== key) history.replaceState(null, '', `#${key}`);
     if (this.props.value?.tab !== key || changed) {
       this.props.value = { ...this.props.value, tab: key };
       this.trigger('turned');
