@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import struct
+import threading
 import time
 import warnings
 import zlib
@@ -44,6 +45,8 @@ _ENDINGS = {
     "TIFF": ".tif",
     "AVIF": ".avif",
 }
+FORMATS = tuple(name for name in _ENDINGS if name != "MPO")
+"""What is read, as Pillow calls it; its reader of JPEG reads MPO too."""
 _SHOWN_AS_THEY_ARE = ("PNG", "JPEG", "WEBP")
 _ORIENTATION = 0x0112
 _KEY = re.compile(r"[0-9a-f]{32}")
@@ -100,6 +103,7 @@ class PictureStore:
 
     def __init__(self, root: Path):
         self.root = root
+        self._one_at_a_time = threading.Lock()  # the largest takes half a gigabyte while it is decoded
 
     def put(self, source: Path | bytes) -> Stored:
         """Takes a picture in; the same bytes are kept once.
@@ -109,7 +113,7 @@ class PictureStore:
         """
         data = source if isinstance(source, bytes) else source.read_bytes()
         key = hashlib.sha256(data).hexdigest()[:32]
-        with _opened(data) as picture:
+        with self._one_at_a_time, _opened(data) as picture:
             path = self.root / f"{key}{_ENDINGS[str(picture.format)]}"
             if not path.exists():
                 _write(path, data)
@@ -212,12 +216,9 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked below
         try:
-            picture = Image.open(io.BytesIO(data))
+            # Named, so that no other of Pillow's forty readers is ever handed what a stranger sent.
+            picture = Image.open(io.BytesIO(data), formats=FORMATS)
             _check_size(picture.width, picture.height)
-            if picture.format not in _ENDINGS:
-                raise UnreadablePicture(
-                    f"{picture.format} pictures cannot be used: save it as PNG, JPEG or WebP."
-                )
             picture.load()
             if picture.mode in ("F", "I") and not _is_deep(picture, data):
                 raise UnreadablePicture(

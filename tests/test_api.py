@@ -112,7 +112,7 @@ def test_only_this_machines_names_are_answered(address: str) -> None:
 
 def test_the_page_may_ask_no_other_machine(address: str) -> None:
     page = httpx.get(address)
-    assert "default-src 'self'" in page.headers["content-security-policy"]
+    assert "default-src 'none'" in page.headers["content-security-policy"]
     assert "darkroom/css/tokens.css" in page.text
 
 

@@ -318,9 +318,11 @@ def test_sizes_are_refused_before_anything_is_decoded(
     assert not store.root.exists()
 
 
-def test_other_programs_pictures_are_refused_by_name(store: PictureStore) -> None:
-    data = saved(picture(), "ICO", sizes=[(16, 16)])
-    assert refused(store.put, data) == "ICO pictures cannot be used: save it as PNG, JPEG or WebP."
+@pytest.mark.parametrize("name", ["ICO", "EPS", "PPM", "TGA", "PDF", "ICNS"])
+def test_other_programs_pictures_are_refused_and_their_readers_not_even_asked(
+    store: PictureStore, name: str
+) -> None:
+    assert refused(store.put, saved(picture(), name)) == NO_PICTURE
 
 
 def test_a_large_picture_is_no_cause_for_warnings(store: PictureStore) -> None:

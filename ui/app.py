@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import sys
 import webbrowser
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pipelines
 from pipelines.journal_file import DataInUse, JournalUnusable
@@ -55,12 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _serve(worker: Worker, options: Any, door: socket.socket) -> int:
     import uvicorn
 
-    hosts = [*LOCAL_HOSTS, *options.allowed_host]
+    # Gradio's own folder is shared by all its programs, and what lies in it may be fetched by name.
+    os.environ["GRADIO_TEMP_DIR"] = str(options.data.resolve() / "uploads")
+    hosts = [*LOCAL_HOSTS]
     if options.listen:
         hosts += list(_own_names())
-    if options.share:
-        hosts.append("*.gradio.live")
-    app = build(worker, options.data, hosts=hosts, auth=options.auth)
+    app = build(worker, options.data, hosts=hosts, proxies=options.allowed_host, auth=options.auth)
     address = f"http://{'127.0.0.1' if not options.listen else _own_address()}:{options.port}"
 
     class Server(uvicorn.Server):
@@ -69,6 +71,7 @@ def _serve(worker: Worker, options: Any, door: socket.socket) -> int:
             print(f"Darkroom is open at {address}  (Ctrl+C ends it)", flush=True)
             if options.share:
                 shared = await asyncio.to_thread(_shared, options.port)
+                app.state.names.add(urlsplit(shared).hostname or "")
                 print(f"and, for those who know the password, at {shared}", flush=True)
             if not options.no_browser:
                 webbrowser.open(address)
@@ -77,7 +80,9 @@ def _serve(worker: Worker, options: Any, door: socket.socket) -> int:
             app.state.news.close()  # the pages' streams end; the server would wait for them
             await super().shutdown(sockets)
 
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, ws="none")
+    config = uvicorn.Config(
+        app, log_level="warning", timeout_graceful_shutdown=1, ws="none", server_header=False
+    )
     server = Server(config)
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again once all is closed
         server.run(sockets=[door])
@@ -89,6 +94,7 @@ def build(
     data: str | Path,
     *,
     hosts: Iterable[str] = LOCAL_HOSTS,
+    proxies: Iterable[str] = (),
     auth: tuple[str, str] | None = None,
     stock: Stock | None = None,
     desk: Desk | None = None,
@@ -97,14 +103,16 @@ def build(
     stock: what the Models tab shows and fetches, desk: what the gallery is asked; None for the worker's.
 
     hosts: names under which the page may be asked for. Any other is refused, else a foreign page whose
-    name is made to point at this machine could use the program (DNS rebinding).
+    name is made to point at this machine could use the program (DNS rebinding). proxies: further ones, under
+    which a proxy of the person's own serves the page.
     """
     import gradio as gr
     from fastapi import FastAPI
-    from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     from ui import explore, gallery, models, page, web
     from ui.components.base import ASSETS_URL
+    from ui.doors.guard import Guard, Names
+    from ui.doors.table import FILE_BYTES
     from ui.theme import Darkroom
 
     stock, desk = stock or models.Stock(worker), desk or gallery.Desk(worker)
@@ -121,8 +129,16 @@ def build(
     blocks = page.build(worker, stock)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=running)
     app.state.news = stock.news
+    app.state.names = names = Names([*hosts, *proxies])
+    app.add_middleware(
+        Guard,
+        routes=app.router.routes,
+        blocks=blocks,
+        names=names,
+        proxies=Names(proxies),
+        password=auth is not None,
+    )
     app.add_middleware(web.Frame)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
     for folder in ("css", "js", "fonts", "img"):
         app.mount(f"/{ASSETS_URL}/{folder}", web.Assets(directory=ASSETS / folder))
     models.add_routes(app, stock)
@@ -138,12 +154,12 @@ def build(
         footer_links=[],
         run_history=False,
         ssr_mode=False,
-        show_error=True,
+        show_error=False,
         pwa=False,
         mcp_server=False,
         enable_monitoring=False,
         favicon_path=str(ASSETS / "img" / "icon.png"),
-        max_file_size="100mb",
+        max_file_size=FILE_BYTES,
     )
     blocks._queue.sleep_when_free = QUEUE_REST
     return app

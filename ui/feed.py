@@ -118,13 +118,13 @@ def guarded(
     """`answer` for those whom Gradio, mounted in `app`, lets in: the password is Gradio's to ask for."""
 
     async def guard(request: Request) -> Response:
-        status = await _login_status(app, request)
+        status = await login_status(app, request)
         return await answer(request) if status == 200 else Response(status_code=status)
 
     return guard
 
 
-async def _login_status(app: ASGIApp, request: Request) -> int:
+async def login_status(app: ASGIApp, request: Request) -> int:
     """What Gradio answers this visitor when it is asked for the login alone."""
     kept = ("type", "asgi", "http_version", "scheme", "headers", "server", "client", "state", "extensions")
     scope = {name: request.scope[name] for name in kept if name in request.scope}

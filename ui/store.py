@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,6 +22,9 @@ Answer = dict[str, Any]
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 
+UPLOAD_SECONDS, PART_SECONDS = 86_400, 600
+"""How long an upload waits to be kept, and a half sent one for its next piece."""
+UPLOADS_BYTES = 2 << 30
 EXAMPLES = Path(__file__).resolve().parent.parent / "assets" / "examples"
 
 
@@ -70,6 +74,30 @@ def keep(store: PictureStore, asked: Any) -> Answer:
         return {"problem": f"The picture could not be kept: {problem.strerror or problem}."}
     finally:
         path.unlink(missing_ok=True)
+
+
+def sweep_uploads() -> None:
+    """Deletes uploads that nobody asked to keep: those of yesterday, parts that their senders left half sent,
+    and the oldest where they have come to be too many."""
+    now, total = time.time(), 0
+    files = [(path.stat(), path) for path in Path(get_upload_folder()).rglob("*") if path.is_file()]
+    for stat, path in sorted(files, key=lambda found: -found[0].st_mtime):
+        total += stat.st_size
+        is_part = path.parent == Path(get_upload_folder())
+        if total > UPLOADS_BYTES or now - stat.st_mtime > (PART_SECONDS if is_part else UPLOAD_SECONDS):
+            path.unlink(missing_ok=True)
+
+
+def is_upload(path: Any) -> bool:
+    """Whether a path is one that an upload is answered with; its file may be gone meanwhile."""
+    if not isinstance(path, str) or "\0" in path or len(path) > 4096:
+        return False
+    uploads = Path(get_upload_folder())
+    try:
+        inside = Path(path).relative_to(uploads).parts
+    except ValueError:
+        return False
+    return len(inside) == 2 and ".." not in inside and _HASH.fullmatch(inside[0]) is not None
 
 
 def _upload(path: Any) -> Path | None:
