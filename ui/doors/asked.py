@@ -54,6 +54,22 @@ def check(path: str, body: bytes, blocks: Blocks) -> None:
                 raise Refused(422, "fn_index must be a whole number.")
 
 
+def check_stream(path: str, query: Mapping[str, str], blocks: Blocks) -> None:
+    """Raises `Refused` where nothing is told to the session, or of the event, that a stream is asked for:
+    Gradio would begin an answer and break it off."""
+    queue, name = blocks._queue, path.rstrip("/").removeprefix(API)
+    if name == "/queue/data":
+        known = query.get("session_hash", "") in queue.pending_messages_per_session
+    elif name.startswith("/call/"):
+        event = name.rpartition("/")[2]
+        waiting = (event in events for events in queue.pending_event_ids_session.values())
+        known = event in queue.event_ids_to_events or any(waiting)
+    else:
+        return
+    if not known:
+        raise Refused(404, "Nothing is told under this name (any more).")
+
+
 def _paths(question: Any) -> None:
     """A path in a question names a fresh upload of this program, or the question is refused."""
     for found in _objects(question):

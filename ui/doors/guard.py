@@ -116,6 +116,8 @@ class Guard:
         if not door.public and self.password and not await self._known(scope):
             raise Refused(401, "Sign in first.")
         if method in READ:
+            if not own:
+                asked.check_stream(path, Request(scope).query_params, self.blocks)
             return receive
         return await self._body(door, own, headers, path, receive)
 
