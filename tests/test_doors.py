@@ -282,7 +282,7 @@ def test_a_question_nested_without_end_breaks_nothing(client: TestClient, path: 
     for body in (opening * 100_000, b'{"data":' + opening * 200 + b"1"):
         answer = client.post(path, content=body, headers={"Content-Type": "application/json"})
         assert answer.status_code == 400 and "deep" in answer.json()["problem"]
-    for body in (b"\xff\xfe", b'"', b"{", b"NaN", b"1" * 5000):
+    for body in (b"\xff\xfe", b'"', b"{", b"NaN", b"1" * 5000, b'{"data": "\\ud800"}', b'{"\\uDFFF": 1}'):
         assert client.post(path, content=body).status_code == 400
 
 

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from gradio import Blocks
 
 
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+"""Half of a character beyond the first 65,536, as JSON writes it."""
+
+
 class Refused(TooMuch):
     """A question that is answered with a status of 4xx and a sentence."""
 
@@ -28,9 +32,15 @@ def parsed(body: bytes) -> Any:
     if depth(body) > DEEPEST:
         raise Refused(400, f"The request is nested too deep: {DEEPEST} levels are the most.")
     try:
-        return json.loads(body)
+        question = json.loads(body)
     except (ValueError, RecursionError):
         raise Refused(400, "The request is no JSON.") from None
+    if _HALF.search(body):
+        try:
+            json.dumps(question, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise Refused(400, "The request holds half a character, which no file can keep.") from None
+    return question
 
 
 def check(path: str, body: bytes, blocks: Blocks) -> None:
