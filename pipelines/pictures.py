@@ -155,6 +155,11 @@ class PictureStore:
         """The picture with that key, every bit of it. Raises `UnreadablePicture` when it is not there."""
         return read_original(self._found(key)[1])
 
+    def file(self, key: str) -> tuple[str, bytes]:
+        """(ending with its dot, bytes) of the picture with that key, as it was given. Raises as `load`."""
+        path, data = self._found(key)
+        return path.suffix, data
+
     def _found(self, key: str) -> tuple[Path, bytes]:
         """A picture's file, marked as used, and its bytes."""
         for path in self.root.glob(f"{key}.*") if _KEY.fullmatch(key) else ():

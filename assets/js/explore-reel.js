@@ -11,7 +11,11 @@ export class Reel {
       const told = await answer.json().catch(() => ({}));
       throw Object.assign(new Error(told.problem ?? 'The film did not arrive: try it once more.'), { status: answer.status });
     }
-    const bytes = await answer.arrayBuffer();
+    return Reel.read(await answer.arrayBuffer());
+  }
+
+  /** A film from its bytes. */
+  static read(bytes) {
     const length = new DataView(bytes).getUint32(0, true);
     const head = JSON.parse(new TextDecoder().decode(new Uint8Array(bytes, 4, length)));
     return new Reel(head, new Blob([new Uint8Array(bytes, 4 + length)]));

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from pipelines.film.trajectory import UnknownTrajectory
+from pipelines.request import InvalidRequest
 from pipelines.worker import Worker
 from ui import feed
 from ui.explore.runs import URL, row, thumbnail
@@ -97,7 +98,7 @@ async def _answered(answer: Any) -> Response:
     """What `answer` gives, on a thread of its own; a run that is not there as a sentence."""
     try:
         return await anyio.to_thread.run_sync(answer)  # type: ignore[no-any-return]
-    except UnknownTrajectory as problem:
+    except (UnknownTrajectory, InvalidRequest) as problem:  # the latter: its model is not on this computer
         return _problem(str(problem), 404)
     except TimeoutError:
         return _problem(BUSY, 504)
