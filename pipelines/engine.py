@@ -18,6 +18,7 @@ from pipelines import arithmetic
 from pipelines.budget.decoding import LatentsKept
 from pipelines.budget.memory import is_out_of_memory
 from pipelines.events import Cancelled, EngineState, Event, Failed, Paused, Picture, PictureDone
+from pipelines.film.trajectory import UnknownTrajectory
 from pipelines.library.models import STARTER, ModelLibrary
 from pipelines.library.places import hub_cache_folder
 from pipelines.library.records import FileRecords
@@ -220,6 +221,8 @@ def failure(error: Exception, request: GenerationRequest) -> Failed:
         )
     if isinstance(error, LatentsKept):
         return Failed(str(error), detail=detail)
+    if isinstance(error, UnknownTrajectory):  # a run that is branched off was deleted or cut meanwhile
+        return Failed(f"{error} Branch off an earlier step, or off another run.", detail=detail)
     if isinstance(error, OSError) and error.filename:
         return Failed(f"{error.filename} could not be read or written: {error.strerror}.", detail=detail)
     return Failed(

@@ -24,9 +24,11 @@ def test_what_a_killed_program_left_is_cleared_and_its_run_ended(tmp_path: Path)
     part.write_bytes(b"half")
     gone = tmp_path / f".{run_id(job(3), 0)}.0a0b0c0d.gone"
     gone.mkdir()
+    nameless = store.folder(run_id(job(4), 0)) / STEPS  # a branch that took steps over, and was killed then
+    nameless.mkdir(parents=True)
     store.clear()
     store.settle(())
-    assert not part.exists() and not gone.exists()
+    assert not part.exists() and not gone.exists() and not nameless.parent.exists()
     assert store.get(cut).state == "failed" and "ended" in store.get(cut).note
     assert store.get(whole).state == "finished" and store.steps(whole) == 1
 

@@ -227,6 +227,9 @@ class TrajectoryStore:
             shutil.rmtree(entry, ignore_errors=True)
         for part in self.root.glob("*/**/.*.part"):
             part.unlink(missing_ok=True)
+        for folder in self._folders():
+            if not (folder / DESCRIPTION).exists():  # killed before it was told what run it is
+                shutil.rmtree(folder, ignore_errors=True)
 
     def settle(self, jobs: Collection[str]) -> None:
         """Of the runs that a program left in the middle: those of `jobs` will be gone on with, others end."""

@@ -7,7 +7,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import controls, explore, forecast, gpu, loras, models, painter, runs, server
+from tests.benchmarks import controls, explore, film, forecast, gpu, loras, models, painter, runs, server
 from tests.benchmarks.figure import Figure
 
 BENCHMARKS = {
@@ -18,6 +18,8 @@ BENCHMARKS = {
     "idle": server.idle,
     "painter": painter.painting,
     "explore": explore.scrubbing,
+    "film": film.recording,
+    "film-sd": film.recording_sd,
     "models": models.models,
     "models-xl": models.models_xl,
     "gpu": gpu.gpu,
