@@ -7,6 +7,7 @@ import { Paint } from './explore-branch-paint.js';
 import { Things } from './explore-branch-things.js';
 
 const SAME = 'Nothing is changed yet: the branch would come to the same picture, bit for bit.';
+const OTHERS = (step) => `Nothing is changed yet. The steps before step ${step + 1} were taken with the settings of the run above it; from here on they would be computed with those of this one.`;
 const ENDED = { finished: 'The branch is finished.', failed: 'The branch failed.', cancelled: 'The branch was stopped.' };
 
 export function mount(host, explore) {
@@ -175,7 +176,8 @@ class Branch {
     say(this.title, `From step ${step + 1}${total ? ` of ${total}` : ''} on`);
     const changed = this.known ? Object.keys(this.asked.changes).length > 0 || this.noise.value !== '' || this.paint.painted : false;
     const taken = step ? `${steps(step)} taken over` : '';
-    say(this.hint, this.known && !changed ? SAME : `${[taken, `${steps(total - step)} computed anew`].filter(Boolean).join(', ')}.`);
+    const same = run.parent && step < run.parent_step ? OTHERS(run.parent_step) : SAME;
+    say(this.hint, this.known && !changed ? same : `${[taken, `${steps(total - step)} computed anew`].filter(Boolean).join(', ')}.`);
     this.go.disabled = !this.known || this.going || !film?.steps.length;
     this.paint.draw(step);
     say(this.more.word, this.known ? this.words() : '');

@@ -77,7 +77,8 @@ class Compare {
     this.told = told;
     this.hint.hidden = true;
     this.body.hidden = false;
-    this.finished = false;
+    this.finished = Boolean(pair.finished);
+    this.view = pair.view ?? this.view;
     this.drawStrip();
     this.draw();
   }

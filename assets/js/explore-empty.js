@@ -1,6 +1,7 @@
 // What the tab says while nothing has been recorded: what it is for, and a first run to look into.
 
 import { el } from './dom.js';
+import { opener } from './explore-share.js';
 
 const THINGS = [
   ['Scrub', 'Every step of a run is kept. Move through them like through film, and see the picture come out of the noise.'],
@@ -21,7 +22,7 @@ export function mount(host, explore) {
   host.append(
     el('h2', {}, 'Open a run and look inside'),
     el('ul', {}, ...THINGS.map(([title, text]) => el('li', {}, el('h3', {}, title), el('p', {}, text)))),
-    el('div.explore-offer', {}, button, el('p', {}, 'The embedded model needs a second or two. Or paint anything in the other tabs: it is recorded, and waits for you here.')),
+    el('div.explore-offer', {}, el('div.explore-offers', {}, button, el('button.run-lessons', { type: 'button', onclick: () => explore.emit('lessons') }, 'Take a lesson')), el('p', {}, 'The embedded model needs a second or two. Or paint anything in the other tabs: it is recorded, and waits for you here.'), opener(explore, 'Open a film that was shared with you …')),
   );
   explore.on('listed', (runs) => (host.hidden = runs.length > 0 || Boolean(explore.film)));
   explore.on('film', () => (host.hidden = true));

@@ -65,6 +65,7 @@ class Lanes {
     explore.on('film', () => this.show());
     explore.on('step', () => this.draw());
     explore.on('rest', () => this.wish());
+    explore.on('lanes', (names) => this.choose(names ?? remembered()));
   }
 
   build(name) {
@@ -90,6 +91,13 @@ class Lanes {
     } catch {
       // A browser that keeps nothing: the choice lasts as long as the page.
     }
+    this.show();
+    this.explore.rest();
+  }
+
+  /** Shows these lanes, which a lesson speaks of. */
+  choose(names) {
+    this.chosen = names.filter((name) => name in LANES);
     this.show();
     this.explore.rest();
   }
@@ -159,9 +167,9 @@ class Lanes {
   async decode({ film, step, wanted }) {
     for (const what of wanted) {
       if (film !== this.explore.film || step !== this.explore.step) return;
-      const answer = await fetch(this.explore.url('decode', { run: film.run.id, step, what })).catch(() => null);
-      if (!answer?.ok) return; // the small picture stays
-      this.keep(key(film, step, what), await createImageBitmap(await answer.blob()));
+      const decoded = await this.explore.full(film.run.id, step, what);
+      if (!decoded) return; // the small picture stays
+      this.keep(key(film, step, what), await createImageBitmap(decoded));
       this.draw();
     }
   }

@@ -1,11 +1,13 @@
 // The bar on top: which run is open, all others in a list that can be searched, and what may be done to one.
 
 import { el, icon, say } from './dom.js';
+import { Share, catchFilms, opener } from './explore-share.js';
 
 const DOWN = 'M6 9l6 6 6-6';
 const PIN = 'M9 4h6l-1 6 3 3v2H7v-2l3-3z M12 15v5';
 const PEN = 'M4 20l1-5L16 4l4 4L9 19z';
 const BIN = 'M4 7h16 M9 7V4h6v3 M6 7l1 13h10l1-13';
+const SEND = 'M12 15V4 M8 8l4-4 4 4 M5 12v8h14v-8';
 const STATES = { running: 'developing', stopped: 'stopped early', failed: 'failed' };
 const OPEN = 200; // rows that are drawn at once
 
@@ -20,6 +22,7 @@ class Picker {
     this.build();
     explore.on('runs', () => this.refresh());
     explore.on('run', () => (this.bar(), this.draw()));
+    explore.on('lessons-left', () => !host.hidden && this.teach.focus());
     document.addEventListener('pointerdown', (event) => !host.contains(event.target) && this.close());
     // Before the page: there Escape stops a run.
     addEventListener('keydown', (event) => {
@@ -41,6 +44,9 @@ class Picker {
     const deed = (path, text, onclick) => el('button.run-deed', { type: 'button', onclick, title: text, 'aria-label': text }, icon(path));
     this.pin = deed(PIN, 'Keep this run', () => this.change('pin', { pinned: !this.explore.run.pinned }));
     this.pen = deed(PEN, 'Name this run', () => this.name(true));
+    this.share = new Share(this.explore);
+    this.send = deed(SEND, 'Share this run', () => this.share.open());
+    this.teach = el('button.run-lessons', { type: 'button', onclick: () => this.explore.emit('lessons') }, 'Lessons');
     this.bin = deed(BIN, 'Move this run to the trash', () => this.trash());
     this.field = el('input', { type: 'text', maxLength: 200, 'aria-label': 'Name of this run' });
     this.naming = el('form.run-naming', { hidden: true, onsubmit: (event) => (event.preventDefault(), this.rename()) },
@@ -51,10 +57,11 @@ class Picker {
     this.list = el('ul.run-list');
     this.none = el('p.run-none');
     this.sheet = el('div.run-sheet', { hidden: true, role: 'dialog', 'aria-label': 'Recorded runs' },
-      el('div.run-bar', {}, this.search, this.bin2), this.list, this.none);
+      el('div.run-bar', {}, this.search, this.bin2, opener(this.explore, 'Open a film …')), this.list, this.none);
     this.sheet.addEventListener('keydown', (event) => this.move(event));
-    this.host.append(el('div.run-row', {}, this.face, this.naming, this.pin, this.pen, this.bin), this.undo, this.sheet);
+    this.host.append(el('div.run-row', {}, this.face, this.naming, this.pin, this.pen, this.send, this.bin, this.teach), this.undo, this.sheet);
     this.host.hidden = true;
+    catchFilms(this.explore);
   }
 
   // The list
@@ -141,12 +148,13 @@ class Picker {
 
   bar() {
     const { run } = this.explore;
-    for (const part of [this.pin, this.pen, this.bin]) part.hidden = !run;
+    for (const part of [this.pin, this.pen, this.send, this.bin]) part.hidden = !run;
     say(this.title, run ? titled(run) : 'Choose a run');
     say(this.about, run ? about(run) : '');
     this.thumb.hidden = !run?.thumb;
     if (run?.thumb && this.drawn !== run.thumb) this.thumb.src = this.drawn = run.thumb;
     this.pin.setAttribute('aria-pressed', String(Boolean(run?.pinned)));
+    this.send.disabled = run?.state === 'running';
     this.bin.disabled = Boolean(run?.trashed) || run?.state === 'running';
   }
 

@@ -5,6 +5,7 @@
 // without one it stands in the main column.
 
 export const REGIONS = [
+  { name: 'lessons', load: () => import('./explore-lessons.js') },
   { name: 'empty', load: () => import('./explore-empty.js') },
   { name: 'picker', load: () => import('./explore-picker.js') },
   { name: 'lanes', load: () => import('./explore-lanes.js') },

@@ -30,6 +30,7 @@ class Strip {
     explore.on('film', () => this.fill());
     explore.on('frames', (batch) => this.thumbs(batch));
     explore.on('step', () => this.show());
+    explore.on('play', () => this.start());
     document.addEventListener('keydown', (event) => this.key(event));
     document.addEventListener('visibilitychange', () => document.hidden && this.stop());
     heard('tab', () => this.stop());
@@ -75,7 +76,7 @@ class Strip {
 
   show() {
     const { film, step } = this.explore;
-    if (!film) return;
+    if (!film?.steps[step]) return; // a run that has only just begun
     this.film.mark(step, film.steps.length, `step ${step + 1} of ${film.run.total || film.steps.length}`);
     say(this.where, where(film, step));
   }

@@ -13,6 +13,7 @@
 //                            'step' (the hand moved), 'rest' (it rests there), 'runs' (the list may have changed)
 //   explore.emit(name, detail)   tells the other regions
 //   explore.url(path, query) the address of one of the tab's own routes
+//   explore.full(run, step, what)   a step decoded in full ('x0' or 'x_t') as a Blob, or null
 //
 // From elsewhere in the page a run is opened by the document's event `darkroom:explore` with { run, step }.
 
@@ -77,6 +78,11 @@ class Explore {
 
   url(path, query = {}) {
     return new URL(`${this.props.routes}/${path}?${new URLSearchParams(query)}`, document.baseURI);
+  }
+
+  async full(run, step, what) {
+    const answer = await fetch(this.url('decode', { run, step, what })).catch(() => null);
+    return answer?.ok ? answer.blob() : null;
   }
 
   say(sentence, bad = false) {

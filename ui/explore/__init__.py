@@ -15,7 +15,7 @@ import gradio as gr
 from pipelines.worker import Worker
 from ui.components.base import Answer, Ask, Asked
 from ui.components.explore import explorer
-from ui.explore import branch, compare, film, runs, tree
+from ui.explore import branch, compare, film, lessons, runs, share, tree
 from ui.explore.runs import URL
 
 if TYPE_CHECKING:
@@ -25,7 +25,13 @@ if TYPE_CHECKING:
 
 Verb = Callable[[Worker, Asked], Answer]
 
-REGIONS: tuple[Mapping[str, Verb], ...] = (runs.ANSWERS, branch.ANSWERS, tree.ANSWERS, compare.ANSWERS)
+REGIONS: tuple[Mapping[str, Verb], ...] = (
+    runs.ANSWERS,
+    branch.ANSWERS,
+    tree.ANSWERS,
+    compare.ANSWERS,
+    lessons.ANSWERS,
+)
 """The regions' `ANSWERS`, one row each."""
 
 
@@ -38,6 +44,7 @@ def build(page: Page) -> None:
 def add_routes(app: FastAPI, worker: Worker) -> None:
     """Adds the regions' own routes; before Gradio, which takes all the rest."""
     film.add_routes(app, worker)
+    share.add_routes(app, worker)
 
 
 def asks(worker: Worker) -> dict[str, Ask]:
