@@ -222,10 +222,11 @@ class PictureRun:
 
     def _filmed(self, step: Step, total: int) -> None:
         assert self.film is not None
-        if step.index == 0:
-            self.film.describe(total=total)
-        if self.denoiser.shape and "output_shape" not in self.film.run.about:
-            self.film.describe(about={**self.film.run.about, "output_shape": self.denoiser.shape})
+        about = self.film.run.about
+        if self.denoiser.shape and "output_shape" not in about:
+            about = {**about, "output_shape": self.denoiser.shape}
+        if step.index == 0 or about is not self.film.run.about:
+            self.film.describe(total=total, about=about)
         self.film.step(step, self.denoiser.parts)
         last = self.steps >= total and self.kept is None
         if last and "callback_on_step_end" not in inspect.signature(self.pipe.__call__).parameters:

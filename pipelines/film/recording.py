@@ -36,7 +36,7 @@ class Recording:
         self.note = ""
         self._queue: queue.Queue[Callable[[], Any] | None] = queue.Queue(WAITING)
         self._folder = store.folder(run.id)
-        self._do(lambda: store.write(self.run))
+        self._queue.put(lambda: store.write(run))
         self._thread = threading.Thread(target=self._work, name="film", daemon=True)
         self._thread.start()
 
@@ -65,11 +65,9 @@ class Recording:
         self._queue.join()
 
     def describe(self, **changes: Any) -> None:
-        """Changes the run's description; it is on disk when this returns."""
-        self.run = replace(self.run, **changes)
-        run = self.run
+        """Changes the run's description; it is on disk before any later step is."""
+        self.run = run = replace(self.run, **changes)
         self._queue.put(lambda: self.store.write(run))
-        self._queue.join()
 
     def close(self, state: State) -> None:
         """Ends the film; the run's state is the last that is written."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipelines.film.trajectory import TrajectoryStore
@@ -36,6 +36,7 @@ class Replay:
     noise_seed: int | None = None
     noise_at: int | None = None
     own: bool = False
+    _read: dict[int, dict[str, Tensor]] = field(default_factory=dict, repr=False, compare=False)
 
     def seed_after(self, steps: int) -> int | None:
         """What the remaining noise is drawn with once so many steps are taken; None where nothing changes."""
@@ -45,8 +46,7 @@ class Replay:
         """(model output, sample) that step `index` takes; None where it is the run's own."""
         if index >= self.count:
             return None, None
-        tensors, _ = self.store.read_step(self.id, index)
-        return tensors["model_output"], tensors["sample"]
+        return self._of(index, "model_output"), self._of(index, "sample")
 
     def following(self, index: int) -> Tensor | None:
         """What follows step `index` where the run may come to something else by itself (another mask)."""
@@ -56,7 +56,15 @@ class Replay:
             return self.start
         if index + 1 >= self.known:
             return None
-        return self.store.read_step(self.id, index + 1)[0]["sample"]
+        return self._of(index + 1, "sample")
+
+    def _of(self, index: int, name: str) -> Tensor:
+        """A tensor of a recorded step, which is read once: what follows a step is what the next is given. A
+        copy, since a scheduler may go on working in the same memory."""
+        if index not in self._read:
+            self._read.clear()
+            self._read[index] = self.store.read_step(self.id, index)[0]
+        return self._read[index][name].clone()
 
 
 class Denoiser:
