@@ -185,6 +185,18 @@ class Journal:
             ).fetchall()
         return {row[0]: Picture(row[1], row[2], row[3], row[4], row[5], b"") for row in rows}
 
+    def painter(self, parameters: str) -> tuple[Entry, int] | None:
+        """The last job that painted a picture with this generation text, and the picture's index; None where
+        there is none. Pictures are moved and renamed, their text stays."""
+        with self._lock:
+            row = self._database.execute(
+                "SELECT job, pictures.picture FROM pictures JOIN jobs ON jobs.id = job WHERE parameters = ? "
+                "ORDER BY number DESC LIMIT 1",
+                (parameters,),
+            ).fetchone()
+        entry = None if row is None else self.entry(row[0])
+        return None if entry is None else (entry, row[1])
+
     def open(self) -> list[Entry]:
         """Every job that has not ended, in order, the one that runs first."""
         order = "ORDER BY state != 'running', priority DESC, place, number"

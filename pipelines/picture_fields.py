@@ -48,6 +48,20 @@ def written(request: GenerationRequest) -> dict[str, object]:
         pairs |= _mask_pairs(request)
     for number, unit in enumerate(request.controls):
         pairs[f"ControlNet {number}"] = _unit_text(unit)
+    return pairs | _made_from(request)
+
+
+def _made_from(request: GenerationRequest) -> dict[str, object]:
+    """What the webui's "Init image hash" leaves open of the pictures and the run that this was made from."""
+    pairs: dict[str, object] = {}
+    if request.mask_image:
+        pairs["Mask hash"] = request.mask_image
+    shown = enumerate(unit.map_image or unit.image for unit in request.controls if not unit.pose)
+    if hashes := [f"{number}: {key}" for number, key in shown if key]:
+        pairs["Control image hashes"] = ", ".join(hashes)
+    if request.branch:
+        pairs["Branch of"] = request.branch.trajectory
+        pairs["Branch step"] = request.branch.step
     return pairs
 
 

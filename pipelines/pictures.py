@@ -85,6 +85,11 @@ class Original:
         return Image.fromarray(shallow(self.pixels))
 
 
+def key_of(data: bytes) -> str:
+    """The store's key of a file that holds `data`."""
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
 def shallow(pixels: np.ndarray) -> np.ndarray:
     """`pixels` (h, w, 3 or 4) uint8 or uint16 as uint8 (h, w, 3), what is transparent over white."""
     import numpy as np
@@ -112,7 +117,7 @@ class PictureStore:
         smaller than 8 pixels a side or has more than 120 million pixels.
         """
         data = source if isinstance(source, bytes) else source.read_bytes()
-        key = hashlib.sha256(data).hexdigest()[:32]
+        key = key_of(data)
         with self._one_at_a_time, _opened(data) as picture:
             path = self.root / f"{key}{_ENDINGS[str(picture.format)]}"
             if not path.exists():
@@ -182,6 +187,12 @@ class PictureStore:
                     path.unlink()
                     count += 1
         return count
+
+
+def format_of(data: bytes) -> str:
+    """The format of a picture's file by Pillow's name, all of it decoded. Raises as `PictureStore.put`."""
+    with _opened(data) as picture:
+        return str(picture.format)
 
 
 def read_original(data: bytes) -> Original:

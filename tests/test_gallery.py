@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +17,10 @@ from hypothesis import strategies as st
 from pipelines.film.trajectory import TrajectoryStore
 from pipelines.gallery.gallery import INDEX, Gallery
 from pipelines.gallery.marks import FILE
+from pipelines.gallery.scan import Scanner
 from pipelines.gallery.search import Question
 from pipelines.pictures import PictureStore
+from tests.support import many_pictures
 from tests.support.pictures import paint
 
 
@@ -65,6 +69,10 @@ def test_pictures_are_found_by_what_made_them(data: Path) -> None:
     try:
         assert names(gallery) == ["00001-5.png", "00002-9.png", "00001-1.png"]
         assert names(gallery, sort="oldest")[0] == "00001-1.png"
+        for sort in ("newest", "oldest", "name", "seed"):
+            ids = gallery.index.ids(Question(sort=sort))
+            assert [gallery.index.place(Question(sort=sort), id) for id in ids] == [0, 1, 2]
+        assert gallery.index.place(Question(words="house"), ids[2]) is None
         assert names(gallery, sort="seed") == ["00001-1.png", "00001-5.png", "00002-9.png"]
         assert names(gallery, words="hou") == names(gallery, lora="snow") == ["00001-1.png"]
         assert names(gallery, words="sea boat") == names(gallery, sampler="Heun") == ["00002-9.png"]
@@ -142,11 +150,13 @@ def test_what_happened_while_nobody_looked_is_found_at_the_next_start(data: Path
     (day / "00002-2.png").unlink()
     (day / "00001-1.png").rename(data / "outputs/elsewhere.png")
     paint(day / "00003-3.png", "three")
+    file = data / "outputs" / FILE
+    file.write_text(file.read_text("utf-8").replace('"star": true', '"star": true, "board": "Old"'), "utf-8")
     (day / "00004-4.png").write_bytes(b"no picture")
     again = opened(data)
     try:
         assert sorted(names(again)) == ["00003-3.png", "elsewhere.png"]
-        assert names(again, star=True) == ["elsewhere.png"]
+        assert names(again, star=True) == names(again, board="Old") == ["elsewhere.png"]
         assert "1 file" in again.notes()[0]
     finally:
         again.close()
@@ -248,11 +258,69 @@ def test_a_killed_programs_halves_are_swept(data: Path) -> None:
         gallery.close()
 
 
-def test_a_small_picture_is_made_once(gallery: Gallery, data: Path) -> None:
+def test_a_small_picture_is_made_once_and_before_anybody_asks(gallery: Gallery, data: Path) -> None:
     id = paint(data / "outputs/text2image/2026-01-02/00001-1.png")
-    Changes(gallery).until("00001-1.png")
+    changes = Changes(gallery)
+    changes.until("00001-1.png")
+    while not gallery.thumbnails.path(id).exists():
+        assert changes.told.wait(20)
+        changes.told.clear()
     first = gallery.thumbnail(id)
     assert first is not None and first[8:12] == b"WEBP"
     gallery.thumbnails.path(id).write_bytes(b"as it was kept")
     assert gallery.thumbnail(id) == b"as it was kept"
     assert gallery.thumbnail("../../../etc/passwd") is None
+
+
+def test_many_pictures_are_paged_through_without_a_gap(data: Path) -> None:
+    many_pictures.fill(data / "outputs", 600, days=5)
+    gallery = opened(data)
+    try:
+        for sort in ("newest", "name"):
+            question = Question(sort=sort, words="highly detailed")
+            pages = [gallery.index.page(question, offset, 200) for offset in range(0, 800, 200)]
+            assert [len(page) for page in pages] == [200, 200, 200, 0]
+            assert [row.id for page in pages for row in page] == gallery.index.ids(question)
+        assert len(set(gallery.index.ids(Question()))) == gallery.index.count(Question()) == 600
+        assert names(gallery, words="take321") == ["00322-321.png"]
+        told = gallery.facets()
+        assert sum(count for _, count in told["task"]) == sum(count for _, count in told["month"]) == 600
+        opened_anew = Scanner(data, gallery.index, gallery.marks).scan()
+        assert opened_anew == [], "a file that has not changed is not read again"
+    finally:
+        gallery.close()
+
+
+MARKING = """
+import sys
+from pathlib import Path
+from pipelines.gallery.marks import Marks
+marks = Marks(Path(sys.argv[1]))
+marks.load()
+ids = [f"{number:032x}" for number in range(300)]
+count = 0
+while True:
+    marks.change(ids, star=count % 2 == 0, board="Best", note=f"round {count}")
+    print(count, flush=True)
+    count += 1
+"""
+
+
+def test_a_kill_in_the_middle_of_writing_loses_nothing_that_was_told(data: Path) -> None:
+    for kill in range(3):
+        with subprocess.Popen(
+            [sys.executable, "-c", MARKING, str(data / "outputs")], stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            for _ in range(5 + kill * 7):
+                told = int(process.stdout.readline())
+            process.kill()
+            told = max([told, *(int(line) for line in process.stdout.read().split("\n")[:-1] if line)])
+        gallery = opened(data)
+        try:
+            kept = gallery.marks.all()
+            assert len(kept) == 300 and len(set(kept.values())) == 1
+            assert int(kept[f"{0:032x}"].note.removeprefix("round ")) >= told
+            assert not list((data / "outputs").glob(".*.part")) and not gallery.notes()
+        finally:
+            gallery.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -150,7 +152,43 @@ def test_who_is_not_signed_in_gets_nothing(tmp_path: Path) -> None:
     paint(data / "outputs/text2image/2026-01-02/00001-1.png")
     with Worker(StillEngine(), ModelLibrary([]), PictureStore(data / "inputs")) as worker:
         client = TestClient(build(worker, data, auth=("ann", "secret")), base_url="http://127.0.0.1")
-        for what in ("list", "ids", "facets", "entry", "thumb", "file"):
+        for what in ("list", "ids", "facets", "entry", "thumb", "file", "verified"):
             assert client.get(f"/{URL}/{what}").status_code == 401
-        for what in ("change", "boards", "empty_trash"):
+        for what in ("change", "boards", "empty_trash", "send", "verify", "export", "import"):
             assert client.post(f"/{URL}/{what}", json={"ids": []}).status_code == 401
+
+
+def test_a_file_comes_in_and_a_selection_goes_out(page: Page) -> None:
+    id = page.paint("text2image/2026-01-02/00001-1.png")
+    data = page.client.get("/" + page.get("entry", id=id)["url"]).content
+    page.post("change", ids=[id], trash=True)
+    page.post("empty_trash")
+    asked = {"name": "../../old.png", "board": "Old", "modified": "1600000000000"}
+    told = page.client.post(f"/{URL}/import", params=asked, content=data).json()
+    assert told == {"id": id, "known": False, "restored": False}
+    entry = page.get("entry", id=id)
+    assert (entry["task"], entry["board"], entry["name"]) == ("imported", "Old", "00001-old.png")
+    assert entry["date"].startswith("2020-09-1")
+    assert (entry["run"], entry["from"], entry["into"]) == (None, [], [])
+    assert page.client.post(f"/{URL}/import", content=b"none").json()["problem"]
+    assert page.client.post(f"/{URL}/import", content=b"x" * (101 << 20)).status_code == 413
+    for given in ({"json": {"ids": [id]}}, {"data": {"ids": f"{id},{'0' * 32}"}}):
+        answer = page.client.post(f"/{URL}/export", **given)  # type: ignore[arg-type]
+        assert answer.headers["content-type"] == "application/zip"
+        assert ".zip" in answer.headers["content-disposition"]
+        archive = zipfile.ZipFile(io.BytesIO(answer.content))
+        assert archive.namelist() == [f"imported/{entry['date'][:10]}/00001-old.png", "index.json"]
+    assert page.client.post(f"/{URL}/export", json={"ids": {}}).status_code == 400
+
+
+def test_a_picture_is_sent_to_the_painters_by_its_own_key(page: Page) -> None:
+    id = page.paint("text2image/2026-01-02/00001-1.png")
+    sent = page.post("send", id=id)
+    assert (sent["key"], sent["width"], sent["height"]) == (id, 24, 16)
+    assert page.post("send", 404, id="0" * 32)["problem"]
+
+
+def test_what_cannot_be_verified_is_said_at_once(page: Page) -> None:
+    id = page.paint("text2image/2026-01-02/00001-1.png")
+    assert "another program" in page.post("verify", 400, id=id)["problem"]
+    assert page.get("verified", job="nonsense")["state"] == "cannot"

@@ -65,9 +65,10 @@ def test_inpainting_in_the_webuis_words() -> None:
         "Masked content": "latent noise",
         "Soft inpainting enabled": True,
         "Extend": "8 0 0 64",
+        "Mask hash": MASK,
     }
     plain = picture_fields.written(request(image=PICTURE, mask_image=MASK))
-    assert list(plain) == ["Denoising strength", "Init image hash", "Resize mode", "Mask blur"]
+    assert list(plain) == ["Denoising strength", "Init image hash", "Resize mode", "Mask blur", "Mask hash"]
 
 
 PERSON = ((0.5, 0.5), (0.4, 0.4), *(None,) * 16)
@@ -107,7 +108,7 @@ def test_control_units_in_the_webuis_words(unit: dict[str, Any], words: str) -> 
     wanted = request(controls=(UNIT, unit))
     assert picture_fields.written(wanted)["ControlNet 1"] == words
     text = text_of(wanted)
-    assert f', ControlNet 1: "{words}", App: ' in text
+    assert f', ControlNet 1: "{words}", Control image hashes: "0: {PICTURE}' in text
     extras = metadata.parse(text)["extras"]
     assert extras["ControlNet 1"] == words and extras["ControlNet 0"].startswith("Module: none, ")
 
@@ -148,7 +149,8 @@ def test_what_is_written_is_read_back(
     )
     fields = metadata.parse(text_of(wanted))
     assert fields["strength"] == strength and fields["resize_mode"] == settings["resize_mode"]
-    assert set(fields["extras"]) == {"Model", "Init image hash", "RNG", "App"}
+    extras = {"Model", "Init image hash", "RNG", "App"} | ({"Mask hash"} if masked else set())
+    assert set(fields["extras"]) == extras
     if wanted.task == "image2image":
         assert not set(fields) & {"mask_blur", "mask_inverted", "extend_left"}
         return

@@ -5,24 +5,34 @@ Nothing that a client sends is made a path: pictures are named by their ids.
 
 from __future__ import annotations
 
+import datetime
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 
 import anyio
 import gradio as gr
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
 from pipelines import metadata
-from pipelines.gallery import search
+from pipelines.gallery import importing, search
+from pipelines.gallery.asked import CannotVerify
+from pipelines.gallery.exporting import zipped
 from pipelines.gallery.gallery import Gallery, shown
+from pipelines.gallery.importing import Importer
+from pipelines.gallery.lineage import Lineage
 from pipelines.gallery.marks import named
+from pipelines.gallery.places import Row
 from pipelines.gallery.search import Question
+from pipelines.gallery.verifying import Verifier
+from pipelines.metadata import UnreadablePicture
 from pipelines.worker import Worker
-from ui import feed
+from ui import feed, store
 from ui.components.base import ASSETS_URL
 from ui.components.gallery import gallery_view
 
@@ -38,6 +48,8 @@ FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 MOST_LISTED = 500
 MOST_ASKED = 8 << 20
 """Bytes of a question; the ids of 100,000 pictures are 3.6 MB."""
+PATIENCE = 20.0
+"""Seconds that a question for a verdict is held before it is answered with "running"."""
 UNKNOWN = "This picture is not in the gallery any more: it was moved out of the folder, or deleted."
 
 
@@ -56,12 +68,16 @@ class Desk:
         self.worker, self.news = worker, feed.Bulletin()
         data = worker.store.root.parent
         self.gallery = Gallery(data, worker.store, worker.trajectories, self.news.changed)
+        self.importer = Importer(self.gallery)
+        self.verdicts = feed.Bulletin()
+        self.verifier = Verifier(self.gallery, worker, self.verdicts.changed)
 
     def open(self) -> None:
         self.gallery.open()
 
     def close(self) -> None:
         self.news.close()
+        self.verdicts.close()
         self.gallery.close()
 
     async def told(self) -> AsyncIterator[feed.Told]:
@@ -97,11 +113,10 @@ class Desk:
         return {plural.get(name, name): value for name, value in told.items()}
 
     def answer_entry(self, asked: Mapping[str, str]) -> Any:
-        id = asked.get("id", "")
-        row = self.gallery.index.row(id)
-        if row is None:
-            raise Refused(UNKNOWN, 404)
-        text = self.gallery.index.text(id)
+        row = self._row(asked)
+        text = self.gallery.index.text(row.id)
+        lineage = Lineage(self.gallery.data, self.gallery.index, self.gallery.trajectories)
+        run = lineage.run(row)
         return {
             **shown(row),
             "prompt": text["prompt"],
@@ -111,8 +126,26 @@ class Desk:
             "note": text["note"],
             "bytes": row.bytes,
             "path": row.path,
-            "url": f"{URL}/file?id={id}",
+            "url": f"{URL}/file?id={row.id}",
+            "run": run.id if run else None,
+            "from": [
+                {"id": source.id, "what": source.what, "label": source.label, **self._picture(source.key)}
+                for source in lineage.made_from(row, run)
+            ],
+            "into": [{"id": id, "label": label} for id, label in lineage.became(row, run)],
         }
+
+    def _picture(self, key: str) -> dict[str, str]:
+        """Where a page finds a picture of the store; empty where it is gone."""
+        found = store.picture_of(self.worker.store, key) if key else None
+        return {} if found is None else {"url": found["url"]}
+
+    def _row(self, asked: Mapping[str, Any]) -> Row:
+        id = asked.get("id")
+        row = self.gallery.index.row(search.clean(id)) if isinstance(id, str) else None
+        if row is None:
+            raise Refused(UNKNOWN, 404)
+        return row
 
     def answer_change(self, asked: Mapping[str, Any]) -> Any:
         ids, gallery = _ids(asked), self.gallery
@@ -145,6 +178,29 @@ class Desk:
     def answer_empty_trash(self, asked: Mapping[str, Any]) -> Any:
         return {"deleted": self.gallery.empty_trash(), "edition": self.news.edition}
 
+    def answer_send(self, asked: Mapping[str, Any]) -> Any:
+        path = self.gallery.data / self._row(asked).path
+        try:
+            return store.shown(self.worker.store.put(path))
+        except UnreadablePicture as problem:
+            raise Refused(str(problem)) from None
+
+    def answer_verify(self, asked: Mapping[str, Any]) -> Any:
+        try:
+            return {"job": self.verifier.start(self._row(asked), str(asked.get("client", ""))[:64])}
+        except CannotVerify as problem:
+            raise Refused(str(problem)) from None
+
+    def take(self, data: bytes, asked: Mapping[str, str]) -> Any:
+        """Imports a file: its bytes, and what its address tells of it."""
+        modified = search.whole(asked.get("modified"), 0, int((time.time() + 86_400) * 1000)) / 1000
+        name, board = (search.clean(asked.get(key, ""))[:1000] for key in ("name", "board"))
+        try:
+            found = self.importer.take(data, name, named(board), modified or None)
+        except UnreadablePicture as problem:
+            return {"id": None, "known": False, "problem": str(problem)}
+        return {"id": found.id, "known": found.known, "restored": found.restored}
+
 
 def build(page: Page) -> None:
     """Lays the tab's part out; what a hand chooses there is wired in ui.ask."""
@@ -168,11 +224,38 @@ def add_routes(app: FastAPI, desk: Desk) -> None:
             return Response(status_code=404)
         return FileResponse(path, headers=FOREVER)
 
-    for name, look in (("thumb", thumb), ("file", file)):
+    async def verified(request: Request) -> Response:
+        job = request.query_params.get("job", "")
+        verdict = desk.verifier.verdict(job)
+        with anyio.move_on_after(PATIENCE):
+            async for _ in desk.verdicts.editions():
+                if (verdict := desk.verifier.verdict(job)).state != "running":
+                    break
+        return JSONResponse(asdict(verdict))
+
+    async def export(request: Request) -> Response:
+        try:
+            ids = _ids(await _given(request))
+        except Refused as problem:
+            return _problem(problem)
+        name = f"darkroom-{datetime.date.today().isoformat()}.zip"
+        headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+        return StreamingResponse(zipped(desk.gallery, ids), media_type="application/zip", headers=headers)
+
+    async def take(request: Request) -> Response:
+        try:
+            data = await body(request, importing.MOST_BYTES)
+        except Refused as problem:
+            return _problem(problem)
+        return await answered(lambda asked: desk.take(data, asked), dict(request.query_params))
+
+    for name, look in (("thumb", thumb), ("file", file), ("verified", verified)):
         app.add_route(f"/{URL}/{name}", feed.guarded(app, look))
+    for name, hand in (("export", export), ("import", take)):
+        app.add_route(f"/{URL}/{name}", feed.guarded(app, hand), methods=["POST"])
     for name in ("list", "ids", "facets", "entry"):
         app.add_route(f"/{URL}/{name}", feed.guarded(app, _asking(getattr(desk, f"answer_{name}"))))
-    for name in ("change", "boards", "empty_trash"):
+    for name in ("change", "boards", "empty_trash", "send", "verify"):
         app.add_route(
             f"/{URL}/{name}", feed.guarded(app, _telling(getattr(desk, f"answer_{name}"))), methods=["POST"]
         )
@@ -188,17 +271,27 @@ def _asking(answer: Callable[[Mapping[str, str]], Any]) -> Callable[[Request], A
 def _telling(answer: Callable[[Mapping[str, Any]], Any]) -> Callable[[Request], Awaitable[Response]]:
     async def told(request: Request) -> Response:
         try:
-            given = await body(request, MOST_ASKED)
-            values = json.loads(given or b"{}")
+            values = await _given(request)
         except Refused as problem:
             return _problem(problem)
-        except (ValueError, RecursionError):
-            return _problem(Refused("The question is no JSON."))
-        if not isinstance(values, dict):
-            return _problem(Refused("The question is no JSON object."))
         return await answered(answer, values)
 
     return told
+
+
+async def _given(request: Request) -> dict[str, Any]:
+    """A question's values: a JSON object, or a form whose "ids" are parted by commas. Raises `Refused`."""
+    given = await body(request, MOST_ASKED)
+    if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        told = parse_qs(given.decode("ascii", "replace"))
+        return {"ids": [id for part in told.get("ids", []) for id in part.split(",") if id]}
+    try:
+        values = json.loads(given or b"{}")
+    except (ValueError, RecursionError):
+        raise Refused("The question is no JSON.") from None
+    if not isinstance(values, dict):
+        raise Refused("The question is no JSON object.")
+    return values
 
 
 async def answered(answer: Callable[[Any], Any], asked: Any) -> Response:

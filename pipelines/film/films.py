@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.film import branching, compare, develop, resuming
 from pipelines.film.recording import Recording, take_over
 from pipelines.film.trajectory import RunInfo, State, TrajectoryStore, new_run
+from pipelines.pictures import key_of
 from pipelines.preview import LatentToRGB, encoded
 from pipelines.run import GenerationCancelled, GenerationPaused
 
@@ -113,7 +114,9 @@ class Films:
 
         def promise(path: Path) -> None:
             try:
-                self.store.change(id, picture=str(path))
+                whole = self.store.folder(id) / resuming.PICTURE
+                data = (whole if whole.is_file() else path).read_bytes()
+                self.store.change(id, picture=str(path), picture_key=key_of(data))
             except OSError:
                 if not film.note:
                     raise  # the disk fills up now: the picture would be made again if the program ended here

@@ -40,7 +40,8 @@ class RunInfo:
     created: seconds since the epoch. total: steps that the whole run takes. parent: the run that it branched
     off, and parent_step how many of its steps it took over. about: what reading its latents needs (layout and
     scale of the latents, the map to colours, the shape of the denoiser's output). picture: where its finished
-    picture is, or will be. note: why the film ends early, a sentence.
+    picture is, or will be. picture_key: the store's key of that file, by which it is known when it was moved.
+    note: why the film ends early, a sentence.
     """
 
     id: str
@@ -59,6 +60,7 @@ class RunInfo:
     pinned: bool = False
     trashed: bool = False
     picture: str = ""
+    picture_key: str = ""
     note: str = ""
     about: Mapping[str, Any] = field(default_factory=dict)
 

@@ -6,7 +6,6 @@ painter is known again as what the next one was made from.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 from collections.abc import Iterable, Mapping
@@ -18,6 +17,7 @@ from PIL import Image
 
 from pipelines import metadata
 from pipelines.metadata import UnreadablePicture
+from pipelines.pictures import key_of
 
 ENDINGS = tuple(metadata.FORMATS)
 """File name endings of what the gallery shows."""
@@ -50,11 +50,6 @@ class Facts:
     sources: tuple[tuple[str, str], ...] = ()
 
 
-def content_id(data: bytes) -> str:
-    """The id of the picture whose file holds `data`."""
-    return hashlib.sha256(data).hexdigest()[:32]
-
-
 def is_id(value: Any) -> bool:
     return isinstance(value, str) and _ID.fullmatch(value) is not None
 
@@ -80,7 +75,7 @@ def facts_of(data: bytes) -> Facts:
     extras = told.get("extras", {})
     seed = told.get("seed")
     return Facts(
-        id=content_id(data),
+        id=key_of(data),
         width=width,
         height=height,
         bytes=len(data),

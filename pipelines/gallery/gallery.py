@@ -6,6 +6,7 @@ beside the pictures.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import shutil
@@ -74,6 +75,7 @@ class Gallery:
         self._count = 0
         self._facets: tuple[int, dict[str, Any]] = (-1, {})
         self._told = 0.0
+        self._boards: list[str] = []
 
     @property
     def index(self) -> Index:
@@ -95,6 +97,9 @@ class Gallery:
         """Goes through the folders, on a thread of its own, and notices from now on what changes in them."""
         if self._thread is None:
             self._ending = False
+            for folder in FOLDERS:  # to be watched, they must be there
+                with contextlib.suppress(OSError):
+                    (self.data / folder).mkdir(parents=True, exist_ok=True)
             self._thread = threading.Thread(target=self._work, name="gallery", daemon=True)
             self._thread.start()
             self.watcher.start()
@@ -116,16 +121,12 @@ class Gallery:
 
     def page(self, question: Question, offset: int, limit: int, at: str = "") -> dict[str, Any]:
         """{"total", "rows", "at"}: at is the place of that id among all that is asked for, or None."""
-        if self.watcher.problem:
+        if self.watcher.problem and self._tasks.empty():
             self._tasks.put(FOLDERS)  # the system does not tell of changes, so it is looked for them
-        place = None
-        if at:
-            ids = self.index.ids(question)
-            place = ids.index(at) if at in ids else None
         return {
             "total": self.index.count(question),
             "rows": self.index.page(question, offset, limit),
-            "at": place,
+            "at": self.index.place(question, at) if at else None,
         }
 
     def facets(self) -> dict[str, Any]:
@@ -271,8 +272,9 @@ class Gallery:
             self._scan(paths)
 
     def _scan(self, paths: Sequence[str]) -> None:
-        if (paths is FOLDERS or any(Path(path).name == FILE for path in paths)) and self.marks.load():
-            self._marked({**dict.fromkeys(self.index.marks(), Mark()), **self.marks.all()}, always=True)
+        if paths is FOLDERS or any(Path(path).name == FILE for path in paths):
+            self.marks.load()
+            self._take_over_marks()
         before = self.index.unreadable()
         read = Scanner(self.data, self.index, self.marks).scan(self._below(paths), self._progress)
         if read and len(read) <= FEW:
@@ -281,6 +283,14 @@ class Gallery:
         if self.indexing is not None or read or before != self.index.unreadable():
             self.indexing = None
             self.tell()
+
+    def _take_over_marks(self) -> None:
+        """Brings the index up to the file beside the pictures, which may have been changed from outside."""
+        before, now = self.index.marks(), self.marks.all()
+        changed = {id: now.get(id, Mark()) for id in before.keys() | now.keys()}
+        changed = {id: mark for id, mark in changed.items() if before.get(id, Mark()) != mark}
+        self._marked(changed, always=self._boards != self.marks.boards)
+        self._boards = self.marks.boards
 
     def _below(self, paths: Sequence[str]) -> list[str]:
         """Paths relative to the data folder, each once, without those outside of the gallery's folders."""

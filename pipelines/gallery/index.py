@@ -80,16 +80,36 @@ class Index:
 
     def page(self, question: Question, offset: int, limit: int) -> list[Row]:
         where, values = question.where(self.fts)
-        sql = f"SELECT {_ROW} FROM pictures p WHERE {where} ORDER BY {SORTS[question.sort]} LIMIT ? OFFSET ?"
+        sql = f"SELECT {_ROW} FROM pictures p WHERE {where} ORDER BY {question.order} LIMIT ? OFFSET ?"
         with self._reading() as database:
             return [row_of(row) for row in database.execute(sql, [*values, limit, offset])]
 
     def ids(self, question: Question) -> list[str]:
         """The ids of all that is asked for, in order."""
         where, values = question.where(self.fts)
-        sql = f"SELECT p.id FROM pictures p WHERE {where} ORDER BY {SORTS[question.sort]}"
+        sql = f"SELECT p.id FROM pictures p WHERE {where} ORDER BY {question.order}"
         with self._reading() as database:
             return [id for (id,) in database.execute(sql, values)]
+
+    def place(self, question: Question, id: str) -> int | None:
+        """How many stand before a picture among all that is asked for; None where it is not among them."""
+        where, values = question.where(self.fts)
+        column, way = SORTS[question.sort]
+        before = "<" if way == "ASC" else ">"
+        with self._reading() as database:
+            found = database.execute(
+                f"SELECT p.{column}, p.n FROM pictures p WHERE {where} AND p.id = ?", [*values, id]
+            ).fetchone()
+            if found is None:
+                return None
+            value, n = found
+            if value is None:  # those without a seed come first
+                earlier, more = f"p.{column} IS NULL AND p.n < ?", [n]
+            else:
+                earlier = f"((p.{column}, p.n) {before} (?, ?) OR p.{column} IS NULL)"
+                more = [value, n]
+            sql = f"SELECT count(*) FROM pictures p WHERE {where} AND {earlier}"
+            return int(database.execute(sql, [*values, *more]).fetchone()[0])
 
     def rows(self, ids: Iterable[str]) -> list[Row]:
         """Those that are there, the newest first."""

@@ -14,13 +14,13 @@ from typing import Any
 MOST_WORDS = 32
 MOST_LENGTH = 1000
 
-SORTS: Mapping[str, str] = {
-    "newest": "p.made DESC, p.n DESC",
-    "oldest": "p.made ASC, p.n ASC",
-    "name": "p.name ASC, p.n ASC",
-    "seed": "p.seed ASC, p.n ASC",
+SORTS: Mapping[str, tuple[str, str]] = {
+    "newest": ("made", "DESC"),
+    "oldest": ("made", "ASC"),
+    "name": ("name", "ASC"),
+    "seed": ("seed", "ASC"),
 }
-"""How a list may be sorted -> SQL; the first is taken for what is none of these."""
+"""How a list may be sorted -> by which column and which way; the first is taken for what is none of these."""
 
 _PARTS = re.compile(r'(-?)"([^"]*)"|(\S+)')
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
@@ -67,6 +67,12 @@ class Question:
             **{name: day if _DAY.fullmatch(day) else "" for name, day in days.items()},
             sort=asked.get("sort", "") if asked.get("sort") in SORTS else "newest",
         )
+
+    @property
+    def order(self) -> str:
+        """How it is sorted, as an ORDER BY over `pictures p`."""
+        column, way = SORTS[self.sort]
+        return f"p.{column} {way}, p.n {way}"
 
     def where(self, fts: bool) -> tuple[str, list[Any]]:
         """The question as a WHERE over `pictures p` and what belongs into its places."""
@@ -146,7 +152,7 @@ def _escaped(text: str) -> str:
 def whole(value: Any, least: int, most: int) -> int:
     """A whole number of an address, at its nearest limit; `least` for anything else."""
     text = str(value or "")
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < 12 else least
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 16 else least
     return min(max(number, least), most)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from pipelines.film.trajectory import put_file
+from pipelines.metadata import FORMATS
 from pipelines.pictures import MOST_PIXELS
 
 SIDE = 256
@@ -57,7 +58,7 @@ class Thumbnails:
 def made(picture: Path) -> bytes | None:
     """A picture's file as a small WebP; None where it cannot be read."""
     try:
-        with Image.open(picture) as opened:
+        with Image.open(picture, formats=sorted(set(FORMATS.values()))) as opened:
             if opened.width * opened.height > MOST_PIXELS:
                 return None
             opened.draft("RGB", (SIDE, SIDE))

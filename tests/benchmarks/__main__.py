@@ -7,7 +7,19 @@ import json
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import controls, explore, film, forecast, gpu, loras, models, painter, runs, server
+from tests.benchmarks import (
+    controls,
+    explore,
+    film,
+    forecast,
+    gallery,
+    gpu,
+    loras,
+    models,
+    painter,
+    runs,
+    server,
+)
 from tests.benchmarks.figure import Figure
 
 BENCHMARKS = {
@@ -28,6 +40,7 @@ BENCHMARKS = {
     "maps": controls.maps,
     "loras": loras.switching,
     "forecast": forecast.forecasts,
+    "gallery": gallery.gallery,
 }
 
 

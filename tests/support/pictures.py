@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from pipelines import metadata
-from pipelines.gallery.facts import content_id
+from pipelines.pictures import key_of
 
 TEXT = (
     "{prompt}\nNegative prompt: fog\n"
@@ -22,4 +22,4 @@ def paint(path: Path, prompt: str = "a red house", seed: int = 1, **told: str) -
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = Image.new("RGB", (24, 16), (seed % 256, len(prompt) % 256, 90))
     metadata.embed(picture, path, TEXT.format(prompt=prompt, seed=seed, **values) + more)
-    return content_id(path.read_bytes())
+    return key_of(path.read_bytes())

@@ -1,0 +1,195 @@
+"""Pictures of real runs in the gallery: painted again to the last bit, and known by what they came from."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import pipelines
+from pipelines import metadata
+from pipelines.events import Picture
+from pipelines.gallery.asked import CannotVerify, request_of
+from pipelines.gallery.gallery import Gallery
+from pipelines.gallery.lineage import Lineage
+from pipelines.gallery.places import Row
+from pipelines.gallery.verifying import Verdict, Verifier
+from pipelines.journal import Journal
+from pipelines.pictures import key_of
+from pipelines.worker import Worker
+from tests.support.pictures import paint
+
+SMALL = {"width": 64, "height": 64, "num_inference_steps": 3, "scheduler": "Euler a"}
+
+
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    with pipelines.open(tmp_path_factory.mktemp("data"), device="cpu", dtype="float32") as worker:
+        yield worker
+
+
+@pytest.fixture
+def gallery(worker: Worker) -> Iterator[Gallery]:
+    gallery = Gallery(worker.store.root.parent, worker.store, worker.trajectories)
+    yield gallery
+    gallery.close()
+
+
+class Court:
+    """Paints, and has pictures painted again."""
+
+    def __init__(self, worker: Worker, gallery: Gallery):
+        self.worker, self.gallery = worker, gallery
+        self.verifier = Verifier(gallery, worker)
+
+    def paint(self, **settings: Any) -> tuple[Row, ...]:
+        done = self.worker.generate("a red house in the snow", **{**SMALL, **settings})
+        return tuple(self.row(picture) for picture in done.pictures)
+
+    def row(self, picture: Picture) -> Row:
+        self.gallery.look(Path(picture.path))
+        row = self.gallery.index.row(key_of(Path(picture.path).read_bytes()))
+        assert row is not None
+        return row
+
+    def verdict(self, row: Row) -> Verdict:
+        job = self.verifier.start(row)
+        list(self.worker.follow(job))
+        for thread in threads("verify"):
+            thread.join(30)
+        return self.verifier.verdict(job)
+
+
+def threads(name: str) -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == name]
+
+
+@pytest.fixture
+def court(worker: Worker, gallery: Gallery) -> Court:
+    return Court(worker, gallery)
+
+
+def files(gallery: Gallery) -> set[str]:
+    return {path.name for path in (gallery.data / "outputs").rglob("*.png")}
+
+
+def test_a_picture_painted_again_is_identical_whichever_witness_is_left(court: Court) -> None:
+    first, second = court.paint(seed=7, num_images_per_prompt=2, subseed=3, subseed_strength=0.3)
+    there, runs = files(court.gallery), len(court.worker.trajectories.list())
+    assert court.verdict(second).state == "identical"  # by its film
+    run = Lineage(court.gallery.data, court.gallery.index, court.worker.trajectories).run(second)
+    assert run is not None and run.index == 1
+    court.worker.trajectories.delete(run.id)
+    assert court.verdict(second).state == "identical"  # by the journal
+    assert files(court.gallery) == there and len(court.worker.trajectories.list()) == runs - 1
+    path = court.gallery.data / first.path
+    path.rename(path.with_name("moved.png"))
+    court.gallery.look(path.parent)
+    moved = court.gallery.index.row(first.id)
+    assert moved is not None and moved.name == "moved.png"
+    assert court.verdict(moved).state == "identical"
+
+
+def test_a_text_alone_gives_the_request(court: Court, tmp_path: Path) -> None:
+    (row,) = court.paint(seed=8, negative_prompt="fog", guidance_scale=3.5)
+    journal = Journal(tmp_path / "empty.sqlite")
+    request = request_of(row, None, court.gallery, journal, court.worker.library)
+    journal.close()
+    done = court.worker.generate(**{**request.model_dump(exclude_defaults=True), "compiled": False})
+    assert court.row(done.pictures[0]).id == row.id
+
+
+def test_what_differs_is_told_with_its_first_step_and_kept(court: Court) -> None:
+    (row,) = court.paint(seed=9)
+    run = Lineage(court.gallery.data, court.gallery.index, court.worker.trajectories).run(row)
+    assert run is not None
+    court.worker.trajectories.change(run.id, request={**run.request, "guidance_scale": 2.0})
+    there = files(court.gallery)
+    verdict = court.verdict(row)
+    assert (verdict.state, verdict.step) == ("differs", 1) and "from step 1 on" in verdict.sentence
+    assert len(files(court.gallery) - there) == 1
+
+
+def test_a_touched_up_picture_differs(court: Court) -> None:
+    (row,) = court.paint(seed=10)
+    path = court.gallery.data / row.path
+    with Image.open(path) as picture:
+        touched = picture.convert("RGB")
+    touched.putpixel((3, 3), (255, 0, 255))
+    other = path.with_name("touched.png")
+    metadata.embed(touched, other, metadata.read(path) or "")
+    court.gallery.look(other)
+    found = court.gallery.index.row(key_of(other.read_bytes()))
+    assert found is not None
+    verdict = court.verdict(found)
+    assert verdict.state == "differs" and "pixels changed" in verdict.sentence
+
+
+def test_what_cannot_be_painted_again_says_why(court: Court, tmp_path: Path) -> None:
+    folder = court.gallery.data / "outputs/text2image/2026-01-02"
+    own = ", App: Darkroom 0.1"
+    cases = {
+        "another program": paint(folder / "1.png", "one"),
+        "Model Elsewhere": paint(folder / "2.png", "two", model="Elsewhere", more=own),
+        "stopped by hand": paint(folder / "3.png", "three", more=f", Stopped at step: 2{own}"),
+        "has changed since": paint(folder / "4.png", "four", more=f", Model hash: 0123456789{own}"),
+        "control maps": paint(folder / "5.png", "five", more=f", ControlNet 0: edge{own}"),
+        "made from": paint(folder / "6.png", "six", more=f", Init image hash: {'a' * 32}{own}"),
+        "is not here": paint(folder / "7.png", "seven <lora:gone:1>", more=own),
+    }
+    court.gallery.look(folder)
+    title = court.worker.models()[0].title
+    for reason, id in cases.items():
+        row = court.gallery.index.row(id)
+        assert row is not None
+        if reason not in ("Model Elsewhere", "another program"):
+            path = court.gallery.data / row.path
+            text = (metadata.read(path) or "").replace("Storybook", title).replace("16x16", "64x64")
+            with Image.open(path) as picture:
+                metadata.embed(picture.convert("RGB"), path, text)
+            court.gallery.look(path)
+            row = court.gallery.index.row(key_of(path.read_bytes()))
+            assert row is not None
+        with pytest.raises(CannotVerify) as problem:
+            court.verifier.start(row)
+        assert reason.removeprefix("Model ") in str(problem.value)
+
+
+def test_what_a_picture_was_made_from_is_known_after_moving(court: Court) -> None:
+    (first,) = court.paint(seed=11)
+    store, data = court.worker.store, court.gallery.data
+    key = store.put(data / first.path).key
+    mask = io.BytesIO()
+    Image.new("L", (64, 64), 255).save(mask, "PNG")
+    mask_key = store.put(mask.getvalue()).key
+    (second,) = court.paint(seed=12, image=key, mask_image=mask_key, mask_blur=0, strength=0.9)
+    lineage = Lineage(data, court.gallery.index, court.worker.trajectories)
+    run = lineage.run(second)
+    assert run is not None
+    (third,) = court.paint(
+        seed=12,
+        image=key,
+        mask_image=mask_key,
+        mask_blur=0,
+        strength=0.9,
+        guidance_scale=2,
+        branch={"trajectory": run.id, "step": 1},
+    )
+    (data / second.path).rename(data / "outputs/second.png")
+    court.gallery.look(data / "outputs")
+    for trajectories_left in (True, False):
+        told = {(one.what, one.id) for one in lineage.made_from(second, None)}
+        assert told == {("picture", first.id), ("mask", None)}
+        assert {id for id, _ in lineage.became(first, None)} == {second.id, third.id}
+        if trajectories_left:
+            assert ("branch", second.id) in {(one.what, one.id) for one in lineage.made_from(third, None)}
+            assert lineage.became(second, run) == [(third.id, "Branched from")]
+            court.worker.trajectories.delete(run.id)
+    assert [one.label for one in lineage.made_from(third, None) if one.what == "branch"] == [
+        "Branched from a run that is no longer recorded"
+    ]
