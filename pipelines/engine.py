@@ -37,8 +37,12 @@ ANSWERS = {
     "compare": "films.compare",
     "film": "films.film",
     "decode": "films.decode",
+    "attention": "films.attention",
 }
 """What an engine can be asked -> the method of the manager, or of a part of it, that answers."""
+
+LOOKS = frozenset({"compare", "film", "decode", "attention"})
+"""Those of them that look into recorded runs; they take long or wait for a job, so each has a thread."""
 
 FILM_BYTES = 20 << 30
 """What recorded runs may take on disk, unless somebody said otherwise."""

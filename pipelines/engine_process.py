@@ -20,13 +20,16 @@ from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from typing import Any
 
-from pipelines.engine import STARTING, Emit, EngineDied, EngineSettings, LocalEngine, Tell
+from pipelines.engine import LOOKS, STARTING, Emit, EngineDied, EngineSettings, LocalEngine, Tell
 from pipelines.events import Cancelled, EngineState, Failed, Finished, Paused
 from pipelines.request import GenerationRequest
 
 ROOT = Path(__file__).resolve().parent.parent
 ATTEMPTS = 2
 """How often a start that fails is tried."""
+
+SECONDS, SECONDS_LOOKING = 60, 600
+"""How long an answer is waited for: a large model on a processor takes minutes for a step."""
 
 
 class StartFailed(EngineDied):
@@ -168,7 +171,7 @@ class EngineProcess:
         self._calls[call_id] = future
         self._send("call", call_id, name, arguments)
         try:
-            return future.result(timeout=60)
+            return future.result(SECONDS_LOOKING if name in LOOKS else SECONDS)
         except EngineDied:
             return None
 
@@ -238,6 +241,7 @@ def main(address: str) -> None:
     settings: EngineSettings = connection.recv()
     engine = LocalEngine(settings)
     jobs: queue.SimpleQueue[tuple[str, GenerationRequest]] = queue.SimpleQueue()
+    calls: queue.SimpleQueue[tuple[str, str, tuple[Any, ...]]] = queue.SimpleQueue()
     sending = threading.Lock()
 
     def send(*message: Any) -> None:
@@ -250,7 +254,12 @@ def main(address: str) -> None:
         except Exception as error:  # the fault is the asker's to handle; the engine goes on
             send("answer", call_id, error, None)
 
+    def answer_all() -> None:
+        while True:
+            answer(*calls.get())
+
     def listen() -> None:
+        """Only hears: whatever takes long is done elsewhere, so that a stop always comes through."""
         try:
             while True:
                 kind, *values = connection.recv()
@@ -260,15 +269,18 @@ def main(address: str) -> None:
                     engine.stop(*values)
                 elif kind == "pause":
                     engine.pause(*values)
+                elif kind == "call" and values[1] in LOOKS:
+                    threading.Thread(target=answer, args=values, daemon=True).start()
                 elif kind == "call":
-                    answer(*values)
+                    calls.put((values[0], values[1], values[2]))
                 elif kind == "close":
                     break
         except (EOFError, OSError):
             pass  # the page is gone; nothing is left to serve
         os._exit(0)
 
-    threading.Thread(target=listen, daemon=True).start()
+    for work in (listen, answer_all):
+        threading.Thread(target=work, daemon=True).start()
     engine.start(lambda state: send("state", state))
     while True:
         job_id, request = jobs.get()

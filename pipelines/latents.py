@@ -24,17 +24,49 @@ def painter(pipe: Any) -> Any:
     return getattr(pipe, "decoder_pipe", pipe)
 
 
-def as_grid(pipe: Any, latents: Tensor, layout: Latents, width: int, height: int) -> Tensor:
-    """Latents of a run of width x height pixels as (n, channels, h, w). layout: see families.Latents."""
-    if pipe.scheduler.config.get("prediction_type") == "trigflow":
-        latents = latents / pipe.scheduler.config.sigma_data
-    if layout == "packed" and latents.dim() == 3:
-        latents = pipe._unpack_latents(latents, height, width, pipe.vae_scale_factor)
-    if layout == "patched" and latents.dim() == 3:
-        side = pipe.vae_scale_factor * 2
-        batch, _, channels = latents.shape
-        return latents.transpose(1, 2).reshape(batch, channels, height // side, width // side)
-    return latents.squeeze(2) if latents.dim() == 5 else latents
+def scale_of(pipe: Any) -> float:
+    """By how much the latents that a pipeline steps over are larger than those that its VAE takes."""
+    config = pipe.scheduler.config
+    return float(config.sigma_data) if config.get("prediction_type") == "trigflow" else 1.0
+
+
+def as_grid(latents: Tensor, layout: Latents, width: int, height: int, scale: float = 1.0) -> Tensor:
+    """Latents of a run of width x height pixels as (n, channels, h, w). layout: see families.Latents. scale:
+    see `scale_of`."""
+    if scale != 1:
+        latents = latents / scale
+    if latents.dim() == 5:
+        return latents.squeeze(2)
+    if latents.dim() == 4:
+        return latents
+    batch, places, channels = latents.shape
+    rows, columns = rows_and_columns(places, width, height)
+    if layout == "patched":
+        return latents.transpose(1, 2).reshape(batch, channels, rows, columns)
+    patches = latents.reshape(batch, rows, columns, channels // 4, 2, 2)
+    return patches.permute(0, 3, 1, 4, 2, 5).reshape(batch, channels // 4, rows * 2, columns * 2)
+
+
+def from_grid(grid: Tensor, like: Tensor, layout: Latents, scale: float = 1.0) -> Tensor:
+    """The reverse of `as_grid`, in the shape of `like`."""
+    if like.dim() == 3:
+        if layout == "packed":
+            batch, channels, rows, columns = grid.shape
+            patches = grid.reshape(batch, channels, rows // 2, 2, columns // 2, 2)
+            grid = patches.permute(0, 1, 3, 5, 2, 4).reshape(batch, channels * 4, rows // 2, columns // 2)
+        grid = grid.flatten(2).transpose(1, 2)
+    return grid.reshape(like.shape) * scale
+
+
+def rows_and_columns(places: int, width: int, height: int) -> tuple[int, int]:
+    """The grid that so many places make over a picture of width x height pixels, each a square of pixels.
+    Raises `ValueError` where there is none."""
+    for halvings in range(12):
+        for up in (0, 2**halvings - 1):  # what is halved again and again is rounded down or up
+            rows, columns = (height + up) >> halvings, (width + up) >> halvings
+            if rows * columns == places:
+                return rows, columns
+    raise ValueError(f"{places} places make no grid over {width} x {height} pixels.")
 
 
 def vary(pipe: Any, request: GenerationRequest, index: int) -> None:
@@ -61,6 +93,23 @@ def vary(pipe: Any, request: GenerationRequest, index: int) -> None:
         return slerp(own, second, request.subseed_strength)
 
     setattr(owner, name, between)
+
+
+def begin_at(pipe: Any, start: Tensor) -> None:
+    """Lets a view begin with the latents `start`, as its first step takes them. What else it draws stays."""
+    owner = painter(pipe)
+    name = next(name for name in _DRAWING if hasattr(owner, name))
+    draw = getattr(owner, name)
+    scale = scale_of(pipe)
+
+    @functools.wraps(draw)
+    def begun(*args: Any, **kwargs: Any) -> Any:
+        own = draw(*args, **kwargs)
+        first = own[0] if isinstance(own, tuple) else own
+        given = (start if scale == 1 else start / scale).to(first.device, first.dtype)
+        return (given, *own[1:]) if isinstance(own, tuple) else given
+
+    setattr(owner, name, begun)
 
 
 def slerp(start: Tensor, end: Tensor, amount: float) -> Tensor:

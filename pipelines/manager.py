@@ -11,7 +11,7 @@ import inspect
 import io
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines import checks, families, prompts, repaint, schedulers
 from pipelines.budget import decoding, offload
+from pipelines.budget.memory import is_out_of_memory
 from pipelines.budget.offload import Offload
 from pipelines.budget.placing import Placing, both
 from pipelines.controlnet import control
@@ -28,6 +29,7 @@ from pipelines.controlnet.detectors import Detectors
 from pipelines.events import Finished, Picture, PictureDone
 from pipelines.film import resuming
 from pipelines.film.films import Films
+from pipelines.film.looking import OUT_OF_MEMORY, Look
 from pipelines.film.trajectory import TrajectoryStore, run_id
 from pipelines.library.addons import misfit
 from pipelines.load.compiling import Compiler
@@ -41,6 +43,7 @@ from pipelines.refining import Refined
 from pipelines.request import InvalidRequest
 from pipelines.resizing import resized
 from pipelines.run import Control, Emit, GenerationCancelled, GenerationPaused, PictureRun, Shown
+from pipelines.turn import CannotLook, Turn
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -69,6 +72,10 @@ class _Ready:
     networks: Sequence[Any]
 
 
+Paint = Callable[[_Ready, "ActiveAdapters", "Stopwatch", list[str]], Finished]
+"""Paints a request on all that was loaded for it; the list takes sentences about falling back."""
+
+
 class PipelineManager:
     """Everything between a request and its pictures. One thread runs; any thread may count tokens."""
 
@@ -81,10 +88,12 @@ class PipelineManager:
         self.adapters = Adapters(library)
         self.films = Films(
             TrajectoryStore(store.root.parent / "trajectories"),
-            self.load,
+            library,
+            self.look,
             lambda key: self._stored(key, "branch").rgb(),
         )
         self.compiler = Compiler(self.models.tell)
+        self.turn = Turn()
         self.prompt_memory = PromptMemory()
         self._tokenizers: dict[Path, Any] = {}
         self._tokenizer_lock = threading.Lock()
@@ -146,6 +155,41 @@ class PipelineManager:
         Raises `InvalidRequest` where the request does not fit its model or its pictures,
         `GenerationCancelled` when it was stopped, and whatever torch and diffusers raise.
         """
+        pictures: list[Picture] = []
+
+        def paint(ready: _Ready, active: ActiveAdapters, watch: Stopwatch, notes: list[str]) -> Finished:
+            return self._paint(ready, active, emit, steering, pictures, watch, notes)
+
+        with self.turn.job():
+            return self._placed(request, emit, job, paint)
+
+    def look(self, request: GenerationRequest, index: int, see: Callable[[Look], None]) -> None:
+        """Lets `see` have the pipeline of picture `index` of a request, with all that was loaded for it, in a
+        gap between jobs; safe from any thread.
+
+        Raises `CannotLook` with a sentence where there is no such gap, or no memory, and `InvalidRequest`.
+        """
+
+        def paint(ready: _Ready, active: ActiveAdapters, watch: Stopwatch, notes: list[str]) -> Finished:
+            request, model = ready.request, ready.model
+            encoded, vocabulary = self._encoded(model.pipeline, active, request)
+            with self._painter(ready, active, lambda event: None) as painter:
+                run = painter(index, time.perf_counter(), Control())
+                maps = control.control_kwargs(run.pipe, request.controls, ready.shown.maps, ready.specs)
+                with decoding.guarded(run.pipe, self.plan, notes.append):
+                    see(Look(run, encoded.kwargs, maps, active.prompt, vocabulary))
+            return Finished((), 0.0, stopped=True)
+
+        with self.turn.look():
+            try:
+                self._placed(request, lambda event: None, "", paint)
+            except Exception as problem:
+                if is_out_of_memory(problem):
+                    raise CannotLook(OUT_OF_MEMORY) from problem
+                raise
+
+    def _placed(self, request: GenerationRequest, emit: Emit, job: str, paint: Paint) -> Finished:
+        """What `paint` comes to, called with everything that the request needs in its place."""
         spec = self.library.find(request.model)
         checks.check(request, spec, self.controls)
         self.placing.check(request)
@@ -166,10 +210,9 @@ class PipelineManager:
                 refiner = self.load(request.refiner, emit, request.vae, "", request.quantisation)
                 held.enter_context(self.models.pinned(refiner.keys.values()))
                 keys += refiner.keys.values()
-            pictures: list[Picture] = []
             ready = _Ready(job, request, shown, model, refiner, specs, networks)
 
-            def paint(way: Offload, placed: ExitStack, watch: Stopwatch, notes: list[str]) -> Finished:
+            def by(way: Offload, placed: ExitStack, watch: Stopwatch, notes: list[str]) -> Finished:
                 # LoRAs before the hooks of offload, which move what there is when they are put on.
                 active = placed.enter_context(
                     self.adapters.active(model, request, emit, compiled=request.compiled)
@@ -178,9 +221,34 @@ class PipelineManager:
                     placed.enter_context(self.compiler.used(model.pipeline, way.mode, notes.append))
                 second = None if refiner is None else refiner.pipeline
                 placed.enter_context(offload.apply(model.pipeline, way, self.plan, networks, second))
-                return self._paint(ready, active, emit, steering, pictures, watch, notes)
+                return paint(ready, active, watch, notes)
 
-            return self.placing.run(request, model, keys, networks, paint, refiner)
+            return self.placing.run(request, model, keys, networks, by, refiner)
+
+    @contextmanager
+    def _painter(
+        self, ready: _Ready, active: ActiveAdapters, emit: Emit
+    ) -> Iterator[Callable[[int, float, Control], PictureRun]]:
+        """Gives what makes the run of a picture: (its index, the job's begin, steering) -> run."""
+        request, model, networks = ready.request, ready.model, ready.networks
+        with (
+            control_modes(request.controls, networks, request.guidance_scale > 1),
+            self._refined(request, ready.refiner, emit) as refined,
+        ):
+
+            def made(index: int, began: float, steering: Control) -> PictureRun:
+                pipe = self.pipeline_for(request, model, request.seed_of(index), networks)
+                self.prompt_memory.attach(pipe, active.text_state)
+                run = PictureRun(
+                    pipe, request, model.spec, ready.shown, index, model.to_rgb, began, emit, steering
+                )
+                run.at_step = active.at_step
+                if refined is not None:
+                    refined.onto(pipe, request)
+                    run.at_step = refined.beside(active.at_step)
+                return run
+
+            yield made
 
     def _paint(
         self,
@@ -198,7 +266,7 @@ class PipelineManager:
         parts. told: takes sentences about falling back.
         """
         began = time.perf_counter()
-        request, shown, model, networks = ready.request, ready.shown, ready.model, ready.networks
+        request, shown, model = ready.request, ready.shown, ready.model
         emit = both(watch, emit)
         if steering.cancelled:
             raise GenerationCancelled
@@ -206,10 +274,7 @@ class PipelineManager:
         watch.encoded()
         told_of = {**active.extras, **embeddings.hashes(vocabulary.used), **hashes(request, self.library)}
         notes = [*active.notes, *encoded.notes]
-        with (
-            control_modes(request.controls, networks, request.guidance_scale > 1),
-            self._refined(request, ready.refiner, emit) as refined,
-        ):
+        with self._painter(ready, active, emit) as painter:
             for index in range(len(pictures), request.pictures):
                 if ready.job and (before := self._found(ready, index)) is not None:
                     pictures.append(before)
@@ -217,22 +282,16 @@ class PipelineManager:
                     continue
                 if steering.paused and not steering.kept:
                     raise GenerationPaused(0, 0, index)
-                pipe = self.pipeline_for(request, model, request.seed_of(index), networks)
-                self.prompt_memory.attach(pipe, active.text_state)
-                run = PictureRun(pipe, request, model.spec, shown, index, model.to_rgb, began, emit, steering)
-                run.at_step = active.at_step
+                run = painter(index, began, steering)
                 run.replay = self.films.replay(request, model, run_id(ready.job, index) if ready.job else "")
-                if refined is not None:
-                    refined.onto(pipe, request)
-                    run.at_step = refined.beside(active.at_step)
                 about = request.model_dump(exclude_defaults=True)
                 with (
                     self.films.filming(ready.job, run, model, steering) as film,
-                    decoding.guarded(pipe, self.plan, told.append, self.placing.latents, about),
+                    decoding.guarded(run.pipe, self.plan, told.append, self.placing.latents, about),
                 ):
                     painted: Any = run.paint(
                         encoded.kwargs,
-                        control.control_kwargs(pipe, request.controls, shown.maps, ready.specs),
+                        control.control_kwargs(run.pipe, request.controls, shown.maps, ready.specs),
                     )
                 if shown.canvas is not None:
                     painted = shown.canvas.with_painted(painted)

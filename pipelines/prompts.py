@@ -227,7 +227,7 @@ def _filled(
     comma = _comma(tokenizer)
     spans = parse_weights(_own_words(text))
     texts = [convert(span.text) if convert else span.text for span in spans]
-    tokens = [_tokens(text, tokenizer, vocabulary) for text in texts]
+    read = [tokens(text, tokenizer, vocabulary) for text in texts]
     chunks: list[tuple[list[int], list[float]]] = []
     ids: list[int] = []
     weights: list[float] = []
@@ -238,7 +238,7 @@ def _filled(
         chunks.append((ids[:at], weights[:at]))
         ids, weights, phrase = ids[at:], weights[at:], 0
 
-    for span, span_ids in zip(spans, tokens):
+    for span, span_ids in zip(spans, read):
         if span.new_chunk:
             finish(len(ids))
         for group in span_ids:
@@ -257,8 +257,8 @@ def _filled(
     return chunks
 
 
-def _tokens(text: str, tokenizer: Any, vocabulary: Vocabulary) -> list[list[int]]:
-    """The text's tokens, those that must stay in one chunk together."""
+def tokens(text: str, tokenizer: Any, vocabulary: Vocabulary) -> list[list[int]]:
+    """A text's tokens, without beginning and end, those that must stay in one chunk together."""
     groups: list[list[int]] = []
     for part in vocabulary.split(text):
         if isinstance(part, str):

@@ -187,6 +187,9 @@ class Branch(BaseModel):
         None, "Remaining noise", "Seeds what the sampler still draws.", ge=0, le=SEED_LIMIT
     )
     painted: PictureKey | None = _field(None, "Painted", "What that step predicts, painted on.")
+    painted_on: PictureKey | None = _field(
+        None, "Painted on", "The same before it was painted on; where both agree, the run stays as it is."
+    )
 
 
 class GenerationRequest(BaseModel):

@@ -7,6 +7,7 @@ import inspect
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from pipelines.events import Event, StepEvent
 from pipelines.families import FAMILIES
 from pipelines.film.replay import Denoiser
 from pipelines.inpainting import SoftMask, begin_with
-from pipelines.latents import as_grid, painter, vary
+from pipelines.latents import as_grid, begin_at, painter, scale_of, vary
 from pipelines.preview import jpeg
 from pipelines.recorder import Recorder, before_each_step
 
@@ -95,7 +96,9 @@ class PictureRun:
     """Runs a view once. index: of the picture in its job. began: the job's start on the performance clock.
 
     at_step: called with (0, total) before the first step and (index + 1, total) after each. film: takes the
-    run's steps. replay: steps that are taken from a recorded run.
+    run's steps. replay: steps that are taken from a recorded run. kept: the latents that the run ends with;
+    given before it begins, they are all that it finishes. watch: around each call of the denoiser, by the
+    step's index; looked: called with each step. Both for looking into it.
     """
 
     pipe: Any
@@ -110,6 +113,8 @@ class PictureRun:
     at_step: Callable[[int, int], None] = lambda index, total: None
     film: Recording | None = None
     replay: Replay | None = None
+    watch: Callable[[int, Any], AbstractContextManager[Any]] = lambda index, denoiser: nullcontext()
+    looked: Callable[[Step], None] = lambda step: None
     soft: SoftMask | None = None
     steps: int = 0
     kept: Tensor | None = None
@@ -143,6 +148,8 @@ class PictureRun:
                 self.soft = SoftMask(pipe, shown.image, strengths, seed)
         if request.subseed_strength > 0:
             vary(pipe, request, self.index)
+        if self.replay is not None and self.replay.count == 0 and self.replay.start is not None:
+            begin_at(pipe, self.replay.start)
         if "callback_on_step_end" in accepted:
             call["callback_on_step_end"] = self._on_step_end
         self.at_step(0, request.steps_run)
@@ -154,7 +161,7 @@ class PictureRun:
                     if name.endswith("scheduler") and name != "scheduler" and part is not None:
                         watched.enter_context(before_each_step(part, self._ask))
                 self.denoiser = Denoiser(
-                    pipe, self.family.denoiser, lambda: recorder.count, self.replay, self._stilled
+                    pipe, self.family.denoiser, lambda: recorder.count, self.replay, self._stilled, self.watch
                 )
                 picture: Image = pipe(**{**call, **controls}, generator=generator).images[0]
                 return picture
@@ -180,14 +187,10 @@ class PictureRun:
         if self.kept is not None:
             return self.kept
         self._ask()
+        self.looked(step)
         total = total_steps(self.pipe, self.request)
-        x0 = as_grid(
-            self.pipe,
-            step.pred_original_sample,
-            self.family.latents,
-            self.request.width,
-            self.request.height,
-        )
+        request, layout = self.request, self.family.latents
+        x0 = as_grid(step.pred_original_sample, layout, request.width, request.height, scale_of(self.pipe))
         self.steps += 1
         own = self.replay if self.replay is not None and self.replay.own else None
         # What it had taken before it was taken up again is no place to stop at: it has been seen to the end.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 
 import pipelines
 from pipelines.engine_process import ROOT, EngineProcess
-from pipelines.events import Failed, Finished, StepEvent
+from pipelines.events import Cancelled, Failed, Finished, StepEvent
 from pipelines.worker import Worker
 from tests.support.tiny import request
 
@@ -71,6 +73,21 @@ def test_not_enough_memory_is_a_sentence(worker: Worker) -> None:
 def test_tokens_are_counted_across(worker: Worker) -> None:
     list(worker.stream(request()))
     assert worker.count_tokens("sd", "cat").used == 3
+
+
+def test_a_stop_is_heard_while_a_look_waits_for_its_turn(worker: Worker) -> None:
+    seen = worker.submit(request())
+    collections.deque(worker.follow(seen), maxlen=0)
+    looked: list[bytes] = []
+    look = threading.Thread(target=lambda: looked.append(worker.engine.call("decode", f"{seen}-0", 0, "x0")))
+    job = worker.submit(request(num_inference_steps=150))
+    for event in worker.follow(job):
+        if isinstance(event, StepEvent) and event.step == 2:
+            look.start()
+            worker.stop(job)
+    assert isinstance(event, Cancelled)
+    look.join(30)
+    assert looked[0].startswith(b"\x89PNG")
 
 
 def test_the_engine_goes_with_its_page(tiny_models: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from ui.components.base import ASSETS_URL
 
 STYLES = (
     *"tokens gradio layout stage painter pose units loras models fetch".split(),
-    *"explore branch share lessons gallery viewer tabs".split(),
+    *"explore branch words share lessons gallery viewer tabs".split(),
 )
 
 HEAD = (

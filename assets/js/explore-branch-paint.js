@@ -49,7 +49,7 @@ export class Paint {
     if (picture.problem) return this.complain(picture.problem);
     const title = `What step ${step + 1} predicts`;
     const done = ({ image }) => {
-      if (image.key !== picture.key) this.painted = { ...image, step };
+      if (image.key !== picture.key) this.painted = { ...image, step, on: picture.on ?? picture.key };
     };
     return this.open('sketch', title, 'What you paint, erase or paste is encoded and noised again to this step.', { image: picture }, done);
   }

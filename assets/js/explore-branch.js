@@ -106,7 +106,7 @@ class Branch {
   get asked() {
     const asked = { changes: this.changes() };
     if (this.noise.value !== '') asked.noise_seed = Number(this.noise.value);
-    if (this.paint.painted) asked.painted = this.paint.painted.key;
+    if (this.paint.painted) Object.assign(asked, { painted: this.paint.painted.key, painted_on: this.paint.painted.on });
     return asked;
   }
 

@@ -1,7 +1,7 @@
 // The lanes: the same step seen in several ways, side by side. A small picture of each while the hand moves, the full
 // decode of the VAE when it rests.
 
-import { el, say } from './dom.js';
+import { el, heard, say } from './dom.js';
 import { Latest } from './unit-server.js';
 
 const LANES = {
@@ -66,6 +66,7 @@ class Lanes {
     explore.on('step', () => this.draw());
     explore.on('rest', () => this.wish());
     explore.on('lanes', (names) => this.choose(names ?? remembered()));
+    heard('progress', (job) => job.done && this.busy && this.wish());
   }
 
   build(name) {
@@ -143,7 +144,8 @@ class Lanes {
     const picture = full ?? film.frame(name, step);
     const missing = !picture && !film.steps[step]?.lanes[name];
     lane.box.classList.toggle('missing', missing);
-    say(lane.state, missing ? 'Not at this step' : full ? 'full decode' : '');
+    const waits = this.busy && LANES[name].full ? 'preview while a picture is painted' : '';
+    say(lane.state, missing ? 'Not at this step' : full ? 'full decode' : waits);
     if (lane.drawn === picture || !picture) return;
     lane.drawn = picture;
     const { canvas, pen } = lane;
@@ -168,6 +170,7 @@ class Lanes {
     for (const what of wanted) {
       if (film !== this.explore.film || step !== this.explore.step) return;
       const decoded = await this.explore.full(film.run.id, step, what);
+      this.busy = decoded === undefined; // a job runs: once it has ended it is asked for again
       if (!decoded) return; // the small picture stays
       this.keep(key(film, step, what), await createImageBitmap(decoded));
       this.draw();

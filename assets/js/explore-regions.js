@@ -13,5 +13,6 @@ export const REGIONS = [
   { name: 'curves', load: () => import('./explore-curves.js') },
   { name: 'branch', side: 'Branch', load: () => import('./explore-branch.js') },
   { name: 'tree', side: 'Branch', load: () => import('./explore-tree.js') },
+  { name: 'words', side: 'Words', load: () => import('./explore-words.js') },
   { name: 'compare', side: 'Compare', load: () => import('./explore-compare.js') },
 ];

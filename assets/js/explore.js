@@ -10,10 +10,12 @@
 //   explore.say(text, bad)   a sentence to the person, in sight for a while and read aloud
 //   explore.host(name)       a region's element; explore.show(name, on) shows or hides it
 //   explore.on(name, hear)   hears of: 'run' (another run, or its description changed), 'film' (steps came),
-//                            'step' (the hand moved), 'rest' (it rests there), 'runs' (the list may have changed)
+//                            'step' (the hand moved), 'rest' (it rests there), 'runs' (the list may have changed),
+//                            'turn' (another small tab is open)
 //   explore.emit(name, detail)   tells the other regions
 //   explore.url(path, query) the address of one of the tab's own routes
-//   explore.full(run, step, what)   a step decoded in full ('x0' or 'x_t') as a Blob, or null
+//   explore.full(run, step, what)   a step decoded in full ('x0' or 'x_t') as a Blob, null where there is none,
+//                            undefined while a job keeps its pipeline busy
 //
 // From elsewhere in the page a run is opened by the document's event `darkroom:explore` with { run, step }.
 
@@ -82,6 +84,7 @@ class Explore {
 
   async full(run, step, what) {
     const answer = await fetch(this.url('decode', { run, step, what })).catch(() => null);
+    if (answer?.status === 409) return undefined;
     return answer?.ok ? answer.blob() : null;
   }
 
@@ -227,6 +230,7 @@ class Explore {
       panel.hidden = one !== side;
     }
     this.turned = side;
+    this.emit('turn', side);
   }
 
   stepSides(event) {

@@ -32,9 +32,9 @@ export function mount({ root, props, trigger, server }) {
   const show = async (value) => {
     if (value?.soft !== undefined) painter.setSoft(value.soft);
     if (given.has(id)) {
-      const image = given.get(id);
+      const { image, mask } = given.get(id);
       given.delete(id);
-      return painter.receive(image);
+      return painter.receive(image, mask);
     }
     if (value?.by === serial) return null; // what it has told itself; it may have been painted on since
     const before = JSON.stringify(props.value);
@@ -60,10 +60,10 @@ heard('settle', ({ wait }) => {
   }
 });
 
-/** A picture from elsewhere in the page is sent to a painter. */
-heard('give', ({ to, image }) => {
-  if (painters.has(to)) painters.get(to).receive(image);
-  else given.set(to, image);
+/** A picture from elsewhere in the page is sent to a painter, with a mask where there is one. */
+heard('give', ({ to, image, mask }) => {
+  if (painters.has(to)) painters.get(to).receive(image, mask);
+  else given.set(to, { image, mask });
 });
 
 /** How much the form blurs the mask's edge. */

@@ -176,11 +176,13 @@ export class Painter {
     }
   }
 
-  /** Takes a picture that the program has: {key, width, height, url}; undo brings back what it replaces. */
-  async receive(image) {
+  /** Takes a picture that the program has, {key, width, height, url}, and such a mask; undo brings back what it
+   *  replaces. */
+  async receive(image, mask = null) {
     const loaded = await files.picture(image.url);
     this.turn = (this.turn ?? 0) + 1;
     this.sheet.put({ ...image, image: loaded }, true);
+    if (mask && !this.coloured) await this.showMask(mask, this.turn);
     const notes = [image.notes ?? []].flat().join(' ');
     this.speak(`Picture, ${image.width} by ${image.height} pixels. ${notes}`.trim());
     this.post.tell();

@@ -6,10 +6,20 @@ from typing import TYPE_CHECKING
 
 from pipelines.film.replay import Replay
 from pipelines.film.trajectory import TrajectoryStore, UnknownTrajectory
+from pipelines.latents import from_grid
 from pipelines.request import GenerationRequest, InvalidRequest
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
+
+PAINTED = 2
+"""Levels of 255 beyond which a pixel counts as painted on; a brush's edge fades out below."""
+
+NOISE_ALONE = (
+    "This step begins with noise alone, in which there is nothing of a picture: what is painted can count "
+    "from the next step on. Go one step further and paint there."
+)
 
 LOCKED = (
     "model",
@@ -75,11 +85,34 @@ def replay_of(
     return Replay(store, run.id, branch.step, store.steps(run.id), shape, start, branch.noise_seed)
 
 
-def renoised(store: TrajectoryStore, id: str, step: int, x0: Tensor) -> Tensor:
+def renoised(store: TrajectoryStore, id: str, step: int, x0: Tensor, where: Tensor | None = None) -> Tensor:
     """The sample that step `step` begins with where its predicted picture is `x0` instead: the same noise at
-    the same level."""
+    the same level.
+
+    x0: (1, channels, h, w), as a VAE gives it. where: (1, 1, h, w), which of it counts; the recorded sample
+    stays elsewhere, bit for bit. None: all of it. Raises `InvalidRequest` where the step is noise alone.
+    """
+    import torch
+
+    run = store.get(id)
     tensors, facts = store.read_step(id, step)
-    sample, old = tensors["sample"].float(), tensors["pred_original_sample"].float()
-    alpha = facts["alpha"]
-    remains = sample - alpha * old
-    return (alpha * x0.float().reshape(old.shape) + remains).to(tensors["sample"].dtype)
+    if not facts["alpha"]:
+        raise InvalidRequest({"branch": NOISE_ALONE})
+    sample, old = tensors["sample"], tensors["pred_original_sample"]
+    layout, scale = run.about.get("layout", "grid"), run.about.get("scale", 1.0)
+    changed = from_grid(x0.float(), old, layout, scale) - old.float()
+    new = (sample.float() + facts["alpha"] * changed).to(sample.dtype)
+    if where is None:
+        return new
+    return torch.where(from_grid(where.expand_as(x0).float(), old, layout) > 0.5, new, sample)
+
+
+def where_painted(painted: np.ndarray, plain: np.ndarray, x0: Tensor) -> Tensor:
+    """Which latents lie under pixels (h, w, 3) that differ, or beside one that does: (1, 1, h', w') bool."""
+    import numpy as np
+    import torch
+    from torch.nn.functional import adaptive_max_pool2d, max_pool2d
+
+    apart = np.abs(painted.astype(np.int16) - plain.astype(np.int16)).max(axis=2) > PAINTED
+    cells = adaptive_max_pool2d(torch.from_numpy(apart)[None, None].float(), x0.shape[-2:])
+    return max_pool2d(cells, 3, 1, 1) > 0  # a pixel's colour counts in the latents beside its own, too

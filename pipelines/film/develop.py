@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pipelines.film.trajectory import RunInfo, TrajectoryStore
-from pipelines.request import GenerationRequest
+from pipelines.latents import as_grid
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -72,20 +72,9 @@ def still_from(changes: list[float | None]) -> int | None:
 
 
 def grid(run: RunInfo, latents: Tensor) -> Tensor:
-    """One picture's latents, in whatever layout the pipeline holds them (families.Latents), as (c, h, w)."""
-    if latents.dim() == 5:
-        return latents[0, :, 0]
-    if latents.dim() == 4:
-        return latents[0]
-    _, places, channels = latents.shape
-    shape = GenerationRequest.model_fields
-    width, height = (run.request.get(side, shape[side].default) for side in ("width", "height"))
-    rows = round((places * height / width) ** 0.5)
-    columns = places // rows
-    if run.about.get("layout") == "patched":
-        return latents[0].T.reshape(channels, rows, columns)
-    patches = latents[0].reshape(rows, columns, channels // 4, 2, 2)
-    return patches.permute(2, 0, 3, 1, 4).reshape(channels // 4, rows * 2, columns * 2)
+    """The latents of a recorded run's picture, in whatever layout its pipeline held them, as (c, h, w)."""
+    about = run.about
+    return as_grid(latents, about.get("layout", "grid"), *run.size, about.get("scale", 1.0))[0]
 
 
 def _heat(latents: Tensor) -> Image:

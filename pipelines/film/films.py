@@ -2,41 +2,45 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.film import branching, compare, develop, resuming
+from pipelines.families import FAMILIES
+from pipelines.film import attention, branching, compare, develop, looking, resuming
 from pipelines.film.recording import Recording, take_over
 from pipelines.film.trajectory import RunInfo, State, TrajectoryStore, new_run
+from pipelines.latents import scale_of
 from pipelines.pictures import key_of
 from pipelines.preview import LatentToRGB, encoded
 from pipelines.run import GenerationCancelled, GenerationPaused
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL.Image import Image
     from torch import Tensor
 
     from pipelines.film.replay import Replay
+    from pipelines.library.models import ModelLibrary
     from pipelines.load.loaded import LoadedModel
-    from pipelines.request import GenerationRequest
+    from pipelines.request import Branch, GenerationRequest
     from pipelines.run import Control, PictureRun
 
 
 class Films:
-    """Between the store of recorded runs and what paints them. load: gives the model with a key. picture:
-    gives a stored picture, RGB, by its key."""
+    """Between the store of recorded runs and what paints them. look: see PipelineManager.look. picture: gives
+    a stored picture, RGB, by its key."""
 
     def __init__(
         self,
         store: TrajectoryStore,
-        load: Callable[[str], LoadedModel],
+        library: ModelLibrary,
+        look: looking.Looking,
         picture: Callable[[str], Image],
     ):
-        self.store, self._load, self._picture = store, load, picture
+        self.store, self._library, self._look, self._picture = store, library, look, picture
 
     # While it runs
 
@@ -47,22 +51,23 @@ class Films:
         if before is not None:
             return before
         branch, start = request.branch, None
-        if branch is not None and branch.painted and branch.step:
-            x0 = self._latents_of(branch.painted, request, model)
-            start = branching.renoised(self.store, branch.trajectory, branch.step, x0)
+        if branch is not None and branch.painted:
+            start = self._start(branch, request, model)
         return branching.replay_of(request, self.store, start)
 
-    def _latents_of(self, key: str, request: GenerationRequest, model: LoadedModel) -> Tensor:
-        """A stored picture at the request's size as latents."""
+    def _start(self, branch: Branch, request: GenerationRequest, model: LoadedModel) -> Tensor:
+        """What the branch begins with: what was painted, at its step's noise level."""
         import numpy as np
-        import torch
 
-        picture = self._picture(key).resize((request.width, request.height))
-        vae = model.pipeline.vae
-        place = next(vae.parameters())
-        pixels = torch.from_numpy(np.asarray(picture, np.float32) / 255).permute(2, 0, 1)[None]
-        with torch.no_grad():
-            return encoded(vae, pixels.to(place.device, place.dtype)).cpu()  # type: ignore[no-any-return]
+        def pixels(key: str) -> np.ndarray:
+            return np.asarray(self._picture(key).resize((request.width, request.height)))
+
+        assert branch.painted is not None
+        painted, where = pixels(branch.painted), None
+        x0 = _latents_of(painted, model)
+        if branch.painted_on is not None:
+            where = branching.where_painted(painted, pixels(branch.painted_on), x0)
+        return branching.renoised(self.store, branch.trajectory, branch.step, x0, where)
 
     @contextmanager
     def filming(
@@ -101,7 +106,11 @@ class Films:
             model_title=model.spec.title,
             parent=branch.trajectory if branch else None,
             parent_step=branch.step if branch else 0,
-            about={"to_rgb": model.to_rgb.as_lists(), "layout": run.family.latents},
+            about={
+                "to_rgb": model.to_rgb.as_lists(),
+                "layout": run.family.latents,
+                "scale": scale_of(run.pipe),
+            },
         )
         if branch:
             take_over(self.store, branch.trajectory, told.id, branch.step)
@@ -135,23 +144,30 @@ class Films:
         return compare.compare(self.store, first, second, _developed)
 
     def decode(self, id: str, step: int, what: str) -> bytes:
-        """A step's predicted picture ("x0") or what came into it ("x_t") by the whole VAE, as a PNG file.
-        Raises `UnknownTrajectory`."""
-        import torch
+        """A PNG file of a step's predicted picture ("x0") or of what came into it ("x_t"), or the finished
+        picture ("picture"), by the run's own pipeline. Raises `UnknownTrajectory`, `CannotLook` and
+        `InvalidRequest`, all with sentences."""
+        return looking.decode(self.store, self._library, self._look, id, step, what)
 
-        run = self.store.get(id)
-        tensors, _ = self.store.read_step(id, step)
-        latents = tensors["pred_original_sample" if what == "x0" else "sample"]
-        pipe = self._load(run.model).pipeline
-        place = next(pipe.vae.parameters())
-        with torch.no_grad():
-            pixels = pipe.vae.decode(
-                latents.to(place.device, place.dtype) / pipe.vae.config.scaling_factor
-            ).sample
-        buffer = io.BytesIO()
-        pipe.image_processor.postprocess(pixels.float())[0].save(buffer, "PNG")
-        return buffer.getvalue()
+    def attention(self, id: str, step: int) -> dict[str, Any]:
+        """Where the words of a step acted: see pipelines.film.attention.told. Raises as `decode`."""
+        return attention.told(self.store.get(id), attention.listen(self.store, self._look, id, step))
 
 
 def _developed(run: RunInfo, latents: Tensor) -> Image:
     return LatentToRGB.from_lists(**run.about["to_rgb"])(develop.grid(run, latents))
+
+
+def _latents_of(pixels: np.ndarray, model: LoadedModel) -> Tensor:
+    """Pixels (h, w, 3) as latents (1, channels, h', w') of that model."""
+    import numpy as np
+    import torch
+
+    decoder = FAMILIES[model.spec.family].decoder
+    shares = torch.from_numpy(np.asarray(pixels, np.float32) / 255).permute(2, 0, 1)[None]
+    if not decoder:  # it paints the pixels themselves
+        return shares * 2 - 1
+    vae = getattr(model.pipeline, decoder)
+    place = next(vae.parameters())
+    with torch.no_grad():
+        return encoded(vae, shares.to(place.device, place.dtype)).cpu()  # type: ignore[no-any-return]

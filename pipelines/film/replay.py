@@ -7,7 +7,9 @@ masks and windows of control units rebuild themselves, and what follows is what 
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +20,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+ALL = sys.maxsize
+"""As many steps as there may be."""
+
+
 @dataclass(frozen=True)
 class Replay:
-    """Steps 0 .. count - 1 of the run `id`, of which `known` are recorded.
+    """Steps 0 .. count - 1 of the run `id`, of which `known` are recorded; the others come to nothing.
 
     start: what the first step after them begins with, in the place of what the recorded run did. noise_seed:
     seeds what a sampler draws from then on; None goes on drawing as the recorded run did. noise_at: after how
@@ -44,7 +50,7 @@ class Replay:
 
     def given(self, index: int) -> tuple[Tensor | None, Tensor | None]:
         """(model output, sample) that step `index` takes; None where it is the run's own."""
-        if index >= self.count:
+        if index >= min(self.count, self.known):
             return None, None
         return self._of(index, "model_output"), self._of(index, "sample")
 
@@ -70,7 +76,8 @@ class Replay:
 class Denoiser:
     """A view's denoiser, watched, and passed over while steps are replayed.
 
-    index: gives the step that is being computed. stilled: once true, what it gave last is given again.
+    index: gives the step that is being computed. stilled: once true, what it gave last is given again. watch:
+    around each of its calls, by the step.
     """
 
     def __init__(
@@ -80,8 +87,9 @@ class Denoiser:
         index: Callable[[], int],
         replay: Replay | None,
         stilled: Callable[[], bool],
+        watch: Callable[[int, Any], AbstractContextManager[Any]],
     ):
-        self.index, self.replay, self.stilled = index, replay, stilled
+        self.index, self.replay, self.stilled, self.watch = index, replay, stilled, watch
         self.parts: tuple[Tensor, Tensor] | None = None
         self.shape: tuple[int, ...] = ()
         self._last: Any = None
@@ -101,7 +109,8 @@ class Denoiser:
             return _nothing(first.new_zeros((len(first), *replay.output_shape)), kwargs)
         if self._last is not None and self.stilled():
             return self._last
-        self._last = found = self._original.forward(*args, **kwargs)
+        with self.watch(self.index(), self._original):
+            self._last = found = self._original.forward(*args, **kwargs)
         output = found[0]
         if _is_tensor(output):
             self.shape = tuple(output.shape[1:])

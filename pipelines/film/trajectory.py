@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pipelines.request import GenerationRequest
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -63,6 +65,13 @@ class RunInfo:
     picture_key: str = ""
     note: str = ""
     about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) that it was painted at."""
+        sides = GenerationRequest.model_fields
+        width, height = (int(self.request.get(side, sides[side].default)) for side in ("width", "height"))
+        return width, height
 
     @property
     def ended(self) -> bool:

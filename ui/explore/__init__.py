@@ -15,7 +15,7 @@ import gradio as gr
 from pipelines.worker import Worker
 from ui.components.base import Answer, Ask, Asked
 from ui.components.explore import explorer
-from ui.explore import branch, compare, film, lessons, runs, share, tree
+from ui.explore import branch, compare, film, lessons, runs, share, tree, words
 from ui.explore.runs import URL
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ REGIONS: tuple[Mapping[str, Verb], ...] = (
     branch.ANSWERS,
     tree.ANSWERS,
     compare.ANSWERS,
+    words.ANSWERS,
     lessons.ANSWERS,
 )
 """The regions' `ANSWERS`, one row each."""
@@ -45,6 +46,7 @@ def add_routes(app: FastAPI, worker: Worker) -> None:
     """Adds the regions' own routes; before Gradio, which takes all the rest."""
     film.add_routes(app, worker)
     share.add_routes(app, worker)
+    words.add_routes(app, worker)
 
 
 def asks(worker: Worker) -> dict[str, Ask]:

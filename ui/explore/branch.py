@@ -12,6 +12,7 @@ from pipelines.film.tree import wanted
 from pipelines.film.without import left_out, words
 from pipelines.library.addons import misfit
 from pipelines.request import SEED_LIMIT, ControlUnit, GenerationRequest, InvalidRequest, LoraWeight
+from pipelines.turn import CannotLook
 from pipelines.worker import Worker
 from ui import store
 from ui.components.base import Answer, Asked
@@ -19,6 +20,9 @@ from ui.components.units import described
 
 CHANGED = ("prompt", "negative_prompt", "guidance_scale", "loras", "controls", "mask_image")
 """Fields of a request that a branch may change."""
+
+MORE = ("noise_seed", "painted", "painted_on")
+"""Fields of the branch itself that may be given."""
 
 NOT_UP = "The engine is still starting: try it again as soon as it is up."
 
@@ -74,13 +78,13 @@ def branching(worker: Worker, asked: Asked) -> Answer:
 
 
 def branch(worker: Worker, asked: Asked) -> Answer:
-    """Goes on from a step of a run: {"run", "step", "changes": fields of `CHANGED`, "noise_seed", "painted"}
-    -> {"job", "run": the branch's id}, or {"problem"} and {"problems"} by field."""
+    """Goes on from a step of a run: {"run", "step", "changes": fields of `CHANGED`, and those of `MORE`} ->
+    {"job", "run": the branch's id}, or {"problem"} and {"problems"} by field."""
     try:
         run = worker.trajectories.get(str(asked.get("run", "")))
         given = asked.get("changes")
         changes = {name: given[name] for name in CHANGED if isinstance(given, Mapping) and name in given}
-        more = {name: asked[name] for name in ("noise_seed", "painted") if asked.get(name) is not None}
+        more = {name: asked[name] for name in MORE if asked.get(name) is not None}
         return _submitted(worker, run, asked.get("step"), changes, more)
     except UnknownTrajectory as problem:
         return {"problem": str(problem)}
@@ -132,7 +136,7 @@ def canvas(worker: Worker, asked: Asked) -> Answer:
     {"problem"}."""
     try:
         decoded = worker.engine.call("decode", str(asked.get("run", "")), asked.get("step"), "x0")
-    except UnknownTrajectory as problem:
+    except (UnknownTrajectory, CannotLook, InvalidRequest) as problem:
         return {"problem": str(problem)}
     if decoded is None:
         return {"problem": NOT_UP}

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 
 from pipelines.film.trajectory import UnknownTrajectory
 from pipelines.request import InvalidRequest
+from pipelines.turn import Busy, CannotLook
 from pipelines.worker import Worker
 from ui import feed
 from ui.explore.runs import URL, row, thumbnail
@@ -59,30 +60,30 @@ def add_routes(app: FastAPI, worker: Worker) -> None:
     """Adds the tab's own routes; before Gradio, which takes all the rest."""
 
     async def film(request: Request) -> Response:
-        run, start = request.query_params.get("run", ""), _count(request, "from")
+        run, start = request.query_params.get("run", ""), count(request, "from")
 
         def answer() -> Response:
             found = worker.engine.call("film", run)
             if found is None:
-                return _problem(STARTING, 503)
+                return problem(STARTING, 503)
             told = {**found, "run": row(worker.trajectories.get(run))}
             return Response(packed(told, start), media_type="application/octet-stream")
 
-        return await _answered(answer)
+        return await answered(answer)
 
     async def decode(request: Request) -> Response:
         asked = request.query_params
-        run, step, what = asked.get("run", ""), _count(request, "step"), asked.get("what", "x0")
+        run, step, what = asked.get("run", ""), count(request, "step"), asked.get("what", "x0")
 
         def answer() -> Response:
             if what not in LOOKS:
-                return _problem("There is no such look at a step.", 404)
+                return problem("There is no such look at a step.", 404)
             picture = worker.engine.call("decode", run, step, what)
             if picture is None:
-                return _problem(STARTING, 503)
-            return Response(picture, media_type="image/jpeg", headers=FOREVER)
+                return problem(STARTING, 503)
+            return Response(picture, media_type="image/png", headers=FOREVER)
 
-        return await _answered(answer)
+        return await answered(answer)
 
     async def thumb(request: Request) -> Response:
         small = await anyio.to_thread.run_sync(thumbnail, worker, request.query_params.get("run", ""))
@@ -94,21 +95,26 @@ def add_routes(app: FastAPI, worker: Worker) -> None:
         app.add_route(f"/{URL}/{name}", feed.guarded(app, answer))
 
 
-async def _answered(answer: Any) -> Response:
-    """What `answer` gives, on a thread of its own; a run that is not there as a sentence."""
+async def answered(answer: Any) -> Response:
+    """What `answer` gives, on a thread of its own; a run that cannot be looked into (now) as a sentence."""
     try:
         return await anyio.to_thread.run_sync(answer)  # type: ignore[no-any-return]
-    except (UnknownTrajectory, InvalidRequest) as problem:  # the latter: its model is not on this computer
-        return _problem(str(problem), 404)
+    except (UnknownTrajectory, InvalidRequest) as unknown:  # the latter: its model is not on this computer
+        return problem(str(unknown), 404)
+    except Busy as busy:
+        return problem(str(busy), 409)
+    except CannotLook as reason:
+        return problem(str(reason), 422)
     except TimeoutError:
-        return _problem(BUSY, 504)
+        return problem(BUSY, 504)
 
 
-def _problem(sentence: str, status: int) -> Response:
+def problem(sentence: str, status: int) -> Response:
+    """An answer that nothing came of."""
     return JSONResponse({"problem": sentence}, status_code=status)
 
 
-def _count(request: Request, name: str) -> int:
+def count(request: Request, name: str) -> int:
     """A whole number of the query, 0 for anything else."""
     given = request.query_params.get(name, "")
     return int(given) if given.isascii() and given.isdigit() and len(given) < 7 else 0

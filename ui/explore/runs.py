@@ -54,12 +54,19 @@ def row(run: RunInfo) -> dict[str, Any]:
     }
 
 
+def finished(worker: Worker, run: RunInfo) -> Path | None:
+    """A run's finished picture; None where there is none, or what it names is not one of the outputs."""
+    if not run.picture:
+        return None
+    path = Path(run.picture).resolve()
+    return path if path.is_relative_to((worker.store.root.parent / "outputs").resolve()) else None
+
+
 def thumbnail(worker: Worker, id: str) -> bytes | None:
     """A run's finished picture as a small JPEG; None where there is none, or it is not one of the outputs."""
-    outputs = (worker.store.root.parent / "outputs").resolve()
     try:
-        path = Path(worker.trajectories.get(id).picture).resolve()
-        if not path.is_relative_to(outputs):
+        path = finished(worker, worker.trajectories.get(id))
+        if path is None:
             return None
         with Image.open(path) as picture:
             small = picture.convert("RGB")

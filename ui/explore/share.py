@@ -25,6 +25,7 @@ from pipelines.film.unpacking import MOST_BYTES, unpack
 from pipelines.library.headers import amount
 from pipelines.preview import jpeg
 from pipelines.request import InvalidRequest
+from pipelines.turn import CannotLook
 from pipelines.worker import Worker
 from ui import feed
 from ui.explore.film import BUSY, LOOKS, STARTING
@@ -200,7 +201,7 @@ async def _answered(answer: Callable[[], Response]) -> Response:
     """What `answer` gives, on a thread of its own; what it cannot do as a sentence."""
     try:
         return await anyio.to_thread.run_sync(answer)
-    except (UnknownTrajectory, NotShared, NotShown) as problem:
+    except (UnknownTrajectory, NotShared, NotShown, CannotLook) as problem:
         return _problem(str(problem), 404 if isinstance(problem, UnknownTrajectory) else 422)
     except InvalidRequest as problem:
         return _problem(f"{problem} Without it, share the run with quick previews.", 422)

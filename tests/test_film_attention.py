@@ -1,0 +1,86 @@
+"""Where words act: shares that sum to 1, heard in a step that comes to the very same bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.film import attention, reading
+from pipelines.film.attention import shares
+from pipelines.turn import CannotLook
+from pipelines.worker import Worker
+from tests.support import tiny_families
+from tests.test_film_decode import SAMPLERS, opened, png, run
+
+KINDS = ("sdxl", "sd3", "flux", "chroma", "pixart-sigma", "pix2pix", "sana")
+PROMPT = "a (red:1.3) house, trees"
+
+
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    models = tiny_families.save(tmp_path_factory.mktemp("models"), KINDS)
+    with opened(tmp_path_factory.mktemp("data"), models) as worker:
+        yield worker
+
+
+def heard(worker: Worker, id: str, step: int) -> attention.Heard:
+    films = worker.engine._manager.films  # type: ignore[attr-defined]
+    return attention.listen(films.store, films._look, id, step)
+
+
+@pytest.mark.parametrize("step", [0, 2])
+@pytest.mark.parametrize("kind", ["starter", "sdxl", "sd3", "flux", "chroma", "pixart-sigma"])
+def test_shares_sum_to_1_and_the_step_comes_to_the_same_bits(worker: Worker, kind: str, step: int) -> None:
+    flow = {"scheduler": "Euler"} if kind == "chroma" else SAMPLERS.get(kind, {})
+    id = run(worker, model=kind, prompt=PROMPT, **flow)
+    found = heard(worker, id, step)
+    assert found.same
+    assert found.layers and len({layer.title for layer in found.layers}) == len(found.layers)
+    for layer in found.layers:
+        assert torch.allclose(layer.shares.sum(-1), torch.ones(layer.shares.shape[:2]), atol=1e-5)
+        assert (layer.shares >= 0).all()
+    taken = [place for word in found.words for place in word]
+    assert all(found.words) and len(set(taken)) == len(taken)
+    assert max(taken) < min(layer.shares.shape[2] for layer in found.layers)
+
+
+@pytest.mark.parametrize("kind", ["starter", "pix2pix"])
+def test_runs_that_begin_with_a_picture_are_listened_to_alike(worker: Worker, kind: str) -> None:
+    drawn = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    image = worker.store.put(png(drawn)).key
+    hole = {"mask_image": worker.store.put(png(drawn // 128 * 255)).key} if kind == "starter" else {}
+    found = heard(worker, run(worker, model=kind, image=image, **hole), 1)
+    assert found.same and found.layers and all(found.words)
+
+
+def test_attention_is_what_torch_computes() -> None:
+    draw = torch.Generator().manual_seed(0)
+    query, key = (torch.randn(2, 3, length, 8, generator=draw) for length in (10, 7))
+    mask = torch.randn(2, 1, 1, 7, generator=draw)
+    value = torch.eye(7).expand(2, 3, 7, 7)
+    expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, mask)[1].mean(0)
+    assert torch.allclose(shares(query, key, slice(None), slice(None), mask), expected, atol=1e-6)
+    of_text = expected[4:, :3] / expected[4:, :3].sum(-1, keepdim=True)
+    assert torch.allclose(shares(query, key, slice(4, None), slice(3), mask), of_text, atol=1e-6)
+
+
+def test_words_are_found_in_the_chunk_that_reads_them(worker: Worker) -> None:
+    id = run(worker, prompt="a red house BREAK snow, <lora:storybook-ink:0.5> the (red) house")
+    found = heard(worker, id, 0)
+    width = 77
+    assert [[place // width for place in word] for word in found.words] == [[0]] * 3 + [[1]] * 4
+    assert len(set(found.words)) == 7
+
+
+def test_a_word_that_was_cut_off_is_found_nowhere() -> None:
+    text = reading.Text([(5, 0), (6, 1), (5, 2)], lambda word: [ord(word) - ord("a")], 77)
+    assert reading.places(["f", "x", "g", "f", "f"], [text]) == [(0,), (), (1,), (2,), ()]
+
+
+def test_families_whose_words_cannot_be_seen_say_so(worker: Worker) -> None:
+    id = run(worker, model="sana", scheduler="Euler")
+    with pytest.raises(CannotLook, match="Sana"):
+        worker.engine.call("attention", id, 0)
