@@ -1,4 +1,4 @@
-"""The Gallery tab in the whole page: pictures are found, opened, compared, thrown away and taken back.
+"""The Gallery tab in the whole page: pictures are found, sent on, compared, thrown away, brought in and out.
 
 The pictures are drawn here; nothing needs the engine.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 from PIL import Image
@@ -50,19 +51,26 @@ def house(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path) -> Iterat
         yield house
 
 
-@pytest.fixture
-def page(browser_path: str, house: House) -> Iterator[Page]:
-    troubles: list[str] = []
+@pytest.fixture(scope="module")
+def browser(browser_path: str) -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser: Browser = playwright.chromium.launch(executable_path=browser_path, args=CHROMIUM)
-        page = browser.new_page(viewport={"width": 1360, "height": 860})
-        page.set_default_timeout(LONG)
-        expect.set_options(timeout=LONG)
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.goto(f"{house.address}/#gallery")
-        page.wait_for_function("document.body.dataset.restored === '1'")
-        yield page
-        browser.close()
+        chromium = playwright.chromium.launch(executable_path=browser_path, args=CHROMIUM)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Browser, house: House) -> Iterator[Page]:
+    troubles: list[str] = []
+    context = browser.new_context(viewport={"width": 1360, "height": 860})
+    page = context.new_page()
+    page.set_default_timeout(LONG)
+    expect.set_options(timeout=LONG)
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.goto(f"{house.address}/#gallery")
+    page.wait_for_function("document.body.dataset.restored === '1'")
+    yield page
+    context.close()
     assert troubles == []
 
 
@@ -98,8 +106,13 @@ def test_a_picture_is_found_looked_at_and_sent_to_a_painter(page: Page) -> None:
     page.keyboard.press("s")
     expect(viewer.get_by_role("button", name="Star (S)")).to_have_attribute("aria-pressed", "true")
     viewer.get_by_label("Note").fill("for the wall")
-    page.keyboard.press("Escape")
-    page.keyboard.press("Escape")
+    viewer.get_by_role("button", name="Inpaint", exact=True).click()
+    expect(viewer).to_be_hidden()
+    expect(page.locator("#tabs").get_by_role("tab", name="Inpaint")).to_have_attribute(
+        "aria-selected", "true"
+    )
+    expect(page.locator("#inpaint-image .teach")).to_be_hidden()  # it has a picture now
+    turn(page, "Gallery")
     page.get_by_role("button", name="Starred 1").click()
     cell(page, 1).click()
     expect(viewer.get_by_label("Note")).to_have_value("for the wall")
@@ -145,3 +158,30 @@ def test_two_are_compared_thrown_away_and_taken_back(page: Page, house: House) -
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert violations(page) == []
+
+
+def test_pictures_are_brought_in_and_put_on_a_board(page: Page, house: House, tmp_path: Path) -> None:
+    counted(page, "30 pictures")
+    page.get_by_role("button", name="New board").click()
+    page.keyboard.type("Wall")
+    page.keyboard.press("Enter")
+    expect(page.locator(".gallery-none h3")).to_have_text("“Wall” is empty")
+    fresh = House("", tmp_path).draw(7, "a yellow balloon")
+    known = next(house.outputs.rglob("00003-3.png"))
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    page.get_by_role("button", name="Import").click()
+    page.locator(".gallery-import input[type=file]").first.set_input_files([fresh, known, broken])
+    expect(page.locator(".gallery-progress")).to_contain_text(
+        "1 picture imported, 1 known already, 1 refused"
+    )
+    page.get_by_role("button", name="Close", exact=True).click()
+    page.get_by_role("button", name="All pictures").click()
+    counted(page, "31 pictures")
+    cell(page, 2).drag_to(page.locator(".gallery-places li", has_text="Wall"))
+    expect(page.locator(".gallery-told")).to_contain_text("1 picture on “Wall” now.")
+    cell(page, 1).hover()
+    cell(page, 1).locator(".gallery-check").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Export ZIP").click()
+    assert len([name for name in ZipFile(download.value.path()).namelist() if name.endswith(".png")]) == 1

@@ -381,6 +381,8 @@ def test_a_flood_is_told_to_wait(worker: Worker, monkeypatch: pytest.MonkeyPatch
     statuses = [client.get("/gradio_api/login_check").status_code for _ in range(100)]
     assert statuses[:5] == [200] * 5 and 429 in statuses
     assert client.get("/darkroom/js/page.js").status_code == 200  # what never changes is not counted
+    small = client.get("/darkroom/gallery/thumb", params={"id": "0" * 32})
+    assert small.status_code == 404  # there is none, but it was looked for
     other = TestClient(app, base_url=HERE, client=("10.0.0.10", 1))
     assert other.get("/gradio_api/login_check").status_code == 200
 

@@ -4,11 +4,13 @@ import { el, icon, say } from './dom.js';
 import { label } from './gallery-words.js';
 
 const CHECK = 'M5 12.5l4.5 4.5L19 7.5';
+const PAUSE = 1500; // milliseconds
 const STAR = 'M12 3.5l2.6 5.5 6 .8-4.4 4.1 1.1 6L12 17l-5.3 2.9 1.1-6L3.4 9.8l6-.8z';
 
 export class Cell {
   constructor(slot) {
     this.image = el('img', { alt: '', draggable: false, decoding: 'async' });
+    this.image.addEventListener('error', () => this.retry());
     this.check = el('span.gallery-check', { title: 'Choose (Space)' }, icon(CHECK));
     this.star = el('span.gallery-star', { title: 'Star (S)' }, icon(STAR));
     this.tag = el('span.gallery-day', { hidden: true });
@@ -19,11 +21,9 @@ export class Cell {
 
   /** Stands for entry `index` of `total`, at x, y, in a square of `side` pixels. The picture comes with `load`. */
   show(index, total, entry, { x, y, side, day }) {
-    if (index !== this.index || total !== this.total) {
-      this.root.setAttribute('aria-posinset', index + 1);
-      this.root.setAttribute('aria-setsize', total);
-      [this.index, this.total] = [index, total];
-    }
+    if (index !== this.index) this.root.setAttribute('aria-posinset', index + 1);
+    if (total !== this.total) this.root.setAttribute('aria-setsize', total);
+    [this.index, this.total] = [index, total];
     if (x !== this.x || y !== this.y) this.root.style.transform = `translate(${x}px, ${y}px)`;
     [this.x, this.y] = [x, y];
     if (day !== this.day) {
@@ -36,7 +36,7 @@ export class Cell {
     [this.entry, this.side] = [entry, side];
     if (!same) {
       this.image.removeAttribute('src'); // else the picture before stays until the next one is there
-      this.loaded = false;
+      this.loaded = this.retried = false;
     }
     this.root.draggable = Boolean(entry);
     this.root.classList.toggle('starred', Boolean(entry?.star));
@@ -50,6 +50,17 @@ export class Cell {
     if (this.loaded || !this.entry) return;
     this.loaded = true;
     this.image.src = url(this.entry);
+  }
+
+  /** A busy server may have refused it: once more, after a while. */
+  retry() {
+    const { entry } = this;
+    if (this.retried || !entry) return;
+    this.retried = true;
+    const { src } = this.image;
+    setTimeout(() => {
+      if (entry === this.entry) this.image.src = src;
+    }, PAUSE);
   }
 
   mark(chosen, here) {

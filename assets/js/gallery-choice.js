@@ -24,7 +24,7 @@ export class Choice {
   build() {
     const { gallery } = this;
     const { selection } = gallery;
-    const deed = (path, text, onclick) => el('button.deed', { type: 'button', onclick }, icon(ICONS[path]), el('span', {}, text));
+    const deed = (path, text, onclick) => el('button.deed', { type: 'button', 'aria-label': text, onclick }, icon(ICONS[path]), el('span', {}, text));
     this.count = el('span.gallery-chosen');
     this.star = deed('star', 'Star', () => gallery.star([...selection.chosen].map(([id, entry]) => entry ?? { id })));
     this.boards = boardMenu((board) => gallery.board(selection.ids, board), gallery);
@@ -51,7 +51,9 @@ export class Choice {
     if (!size) return;
     say(this.count, `${size.toLocaleString('en')} chosen`);
     const starred = selection.first?.star;
-    say(this.star.lastChild, starred ? 'Unstar' : 'Star');
+    const word = starred ? 'Unstar' : 'Star';
+    say(this.star.lastChild, word);
+    this.star.setAttribute('aria-label', word);
     for (const part of [this.star, this.boards, this.trash]) part.hidden = inTrash;
     this.back.hidden = !inTrash;
     this.compare.hidden = inTrash;
@@ -61,11 +63,13 @@ export class Choice {
     this.boards.fill();
   }
 
-  pack() {
+  async pack() {
     const { gallery } = this;
     const { ids } = gallery.selection;
-    gallery.server.pack(ids, (sentence) => gallery.say(sentence, { bad: true }));
-    gallery.say(`${picturesOf(ids.length)} are packed: the browser saves the ZIP as it comes.`);
+    gallery.say(`${picturesOf(ids.length)} are packed …`);
+    const answer = await gallery.server.pack(ids);
+    if (answer.problem) gallery.say(answer.problem, { bad: true });
+    else gallery.say(answer.dropped ? 'Nothing was exported.' : `${picturesOf(ids.length)} exported.`);
   }
 
   compareTwo() {

@@ -2,12 +2,14 @@
 
 import { el } from './dom.js';
 
-const WHAT = { picture: 'picture', mask: 'mask', branch: 'branch of', control: 'control map', init: 'picture' };
+const FROM = { picture: 'Picture', mask: 'Mask', control: 'Map', branch: 'Branched from' };
+const INTO = [[/^mask/i, 'As mask'], [/^control/i, 'As map'], [/^branch/i, 'Branch'], [/./, 'As picture']];
 
 /** open(id): looks at that one. */
 export function lineage(known, gallery, open) {
-  const into = (known.into ?? []).map((one) => (typeof one === 'string' ? { id: one } : one));
-  return [section('Made from', known.from ?? [], gallery, open), section('Led to', into, gallery, open)].filter(Boolean);
+  const from = (known.from ?? []).map((one) => ({ ...one, word: FROM[one.what] ?? one.label }));
+  const into = (known.into ?? []).map((one) => ({ ...one, word: INTO.find(([sort]) => sort.test(one.label || '-'))[1] }));
+  return [section('Made from', from, gallery, open), section('Led to', into, gallery, open)].filter(Boolean);
 }
 
 function section(title, rows, gallery, open) {
@@ -15,13 +17,12 @@ function section(title, rows, gallery, open) {
   return el('section.gallery-part', {}, el('h3', {}, title), el('ul.gallery-kin', {}, ...rows.map((row) => el('li', {}, kin(row, gallery, open)))));
 }
 
-function kin({ id, what, label, url }, gallery, open) {
-  const word = WHAT[what] ?? what ?? '';
-  const words = [word, label].filter(Boolean).join(': ') || 'a picture';
+function kin({ id, word, label, url }, gallery, open) {
   const address = id ? gallery.server.url('thumb', { id }) : url && new URL(url, document.baseURI).href;
   const picture = address ? el('img', { src: address, alt: '', loading: 'lazy', draggable: false }) : el('span.gallery-gone', { 'aria-hidden': 'true' });
-  const caption = el('span', {}, label || word);
+  const title = label ? `${word}: ${label}` : word;
+  const caption = el('span', {}, word);
   // What is kept only as a shown picture (a mask, a drawing) is no picture of the gallery: there is nothing to open.
-  if (!id) return el('span.gallery-kin-one', { title: `${words} (not in the gallery)` }, picture, caption);
-  return el('button.gallery-kin-one', { type: 'button', title: words, 'aria-label': `Open the ${words}`, onclick: () => open(id) }, picture, caption);
+  if (!id) return el('span.gallery-kin-one', { title: `${title} (not in the gallery)` }, picture, caption);
+  return el('button.gallery-kin-one', { type: 'button', title, 'aria-label': `Open: ${title}`, onclick: () => open(id) }, picture, caption);
 }

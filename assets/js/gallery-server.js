@@ -2,6 +2,8 @@
 
 import { el } from './dom.js';
 
+const ZIP = 'darkroom-pictures.zip';
+const MANY = 300; // more go straight to the disk, where the browser can do that, not through memory
 const LOST = 'The program did not answer. Is it still running? Try it again when it is.';
 const DENIED = 'The program asks for the password again: reload the page and sign in.';
 
@@ -31,28 +33,26 @@ export class GalleryServer {
     return answered(fetch(this.url('import', query), { method: 'POST', headers, body: file, signal }));
   }
 
-  /** The chosen pictures as one ZIP, which the browser saves as it comes. failed(sentence): it did not come. */
-  pack(ids, failed) {
-    const frame = el('iframe', { name: 'gallery-zip', hidden: true, title: 'ZIP' });
-    const form = el('form', { method: 'post', action: this.url('export'), target: frame.name, hidden: true }, el('input', { type: 'hidden', name: 'ids', value: ids.join(',') }));
-    document.querySelector('iframe[name=gallery-zip]')?.remove();
-    document.body.append(frame, form);
-    // A file that is saved loads nothing into the frame; what is loaded is an answer that says why there is none.
-    frame.addEventListener('load', () => {
-      const text = frame.contentDocument?.body?.textContent ?? '';
-      if (text) failed(told(text) ?? LOST);
-    });
-    form.submit();
-    form.remove();
+  /** The chosen pictures as one ZIP that the browser saves: {}, or {problem}. */
+  async pack(ids) {
+    try {
+      const file = ids.length > MANY ? await window.showSaveFilePicker?.({ suggestedName: ZIP }) : null;
+      const headers = { 'Content-Type': 'application/json' };
+      const response = await fetch(this.url('export'), { method: 'POST', headers, body: JSON.stringify({ ids }) });
+      if (!response.ok) return { problem: await sentence(response) };
+      if (file) await response.body.pipeTo(await file.createWritable());
+      else save(await response.blob());
+      return {};
+    } catch (fault) {
+      return fault.name === 'AbortError' ? { problem: '', dropped: true } : { problem: LOST };
+    }
   }
 }
 
-function told(text) {
-  try {
-    return JSON.parse(text).problem;
-  } catch {
-    return null;
-  }
+function save(blob) {
+  const address = URL.createObjectURL(blob);
+  el('a', { href: address, download: ZIP }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 60_000); // the browser reads it after the click
 }
 
 /** The answer; {problem: sentence} where there is none, {dropped} where it was not waited for. */

@@ -1,4 +1,4 @@
-"""What the gallery costs with very many pictures: the first page, searching, and noticing what is new."""
+"""What the gallery costs with very many pictures: first page, searching, noticing what is new, scrolling."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from pipelines.library.models import ModelLibrary
 from pipelines.pictures import PictureStore
 from pipelines.worker import Worker
 from tests.benchmarks.figure import Figure
+from tests.benchmarks.gallery_scroll import scrolling
 from tests.support import many_pictures
 from tests.support.served import served
 
@@ -58,6 +59,7 @@ def gallery(data: Path) -> Iterator[Figure]:
             one = data / "outputs/text2image/2025-01-01"
             times = [_noticed(ask, one / f"{number}.png", number) for number in range(COUNT, COUNT + 5)]
             yield _figure("a picture written until it is listed", times, 2000)
+            yield from scrolling(address, COUNT + len(times))
 
 
 def _scanned(worker: Worker, data: Path) -> None:

@@ -60,6 +60,8 @@ GRADIO = (
 
 OWN = Door("", ("GET", "HEAD", "POST", "PUT", "DELETE"), most=FILE_BYTES + ENVELOPE)
 """What every route of the program's own is: behind the password, and no larger than a file."""
+OWN_PICTURES = ("/darkroom/gallery/thumb", "/darkroom/gallery/file")
+"""Routes of the program's own that give unchanging files: a scrolled gallery asks for hundreds a second."""
 OWN_STILL = Door("", public=True, still=True)
 """The program's styles, scripts and fonts."""
 
