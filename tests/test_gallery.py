@@ -94,6 +94,7 @@ def test_pictures_are_found_by_what_made_them(data: Path) -> None:
 def test_nothing_that_is_typed_is_an_error(typed: str, searched: Gallery) -> None:
     for fts in (True, False):
         searched.index.fts = fts
+        searched.index._known.clear()
         assert searched.index.count(Question.of({"q": typed, "star": "0"})) in (0, 1)
 
 
@@ -110,6 +111,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gallery]:
 def test_a_search_without_fts_finds_the_same_words(searched: Gallery) -> None:
     for fts in (True, False):
         searched.index.fts = fts
+        searched.index._known.clear()
         assert names(searched, words="near") == ["00001-1.png"]
         assert names(searched, words="near -or") == []
 
@@ -162,7 +164,7 @@ def test_what_happened_while_nobody_looked_is_found_at_the_next_start(data: Path
         again.close()
 
 
-@pytest.mark.parametrize("harm", ["deleted", "damaged", "another make"])
+@pytest.mark.parametrize("harm", ["deleted", "damaged", "damaged inside", "another make"])
 def test_the_index_is_rebuilt_from_the_folder_with_stars_and_boards(data: Path, harm: str) -> None:
     day = data / "outputs/text2image/2026-01-02"
     one, two = (paint(day / f"0000{n}-{n}.png", f"picture {n}", n) for n in (1, 2))
@@ -178,6 +180,9 @@ def test_the_index_is_rebuilt_from_the_folder_with_stars_and_boards(data: Path, 
             file.unlink()
         elif harm == "damaged":
             file.write_bytes(b"\0" * 4096)
+        elif harm == "damaged inside":
+            whole = file.read_bytes()
+            file.write_bytes(whole[:8192] + b"\xee" * (len(whole) - 8192))
     if harm == "another make":
         import sqlite3
 
@@ -217,6 +222,21 @@ def test_marks_survive_a_damaged_or_deleted_file_and_a_change_from_outside(
     gallery.open()
     assert gallery.scanned.wait(20)
     changes.until("00001-1.png", board="Better")
+
+
+def test_marks_that_cannot_be_read_are_not_written_over(data: Path) -> None:
+    id = paint(data / "outputs/text2image/2026-01-02/00001-1.png")
+    (data / "outputs" / FILE).mkdir()  # what nobody, root included, can read as a file
+    gallery = opened(data)
+    try:
+        assert names(gallery) == ["00001-1.png"]
+        assert "cannot be read" in gallery.notes()[0]
+        with pytest.raises(OSError):
+            gallery.mark([id], star=True)
+        assert names(gallery, star=True) == [] and not gallery.marks.of(id).star
+        assert [path.name for path in (data / "outputs").iterdir() if path.name.startswith(".")] == []
+    finally:
+        gallery.close()
 
 
 def test_the_trash_gives_back_to_the_same_place_and_is_emptied_only_on_request(

@@ -17,6 +17,7 @@ from pipelines.worker import Worker
 from tests.support.pictures import paint
 from tests.test_models_tab import StillEngine
 from ui.app import build
+from ui.doors import limits
 from ui.gallery import URL, Desk
 
 
@@ -192,3 +193,13 @@ def test_what_cannot_be_verified_is_said_at_once(page: Page) -> None:
     id = page.paint("text2image/2026-01-02/00001-1.png")
     assert "another program" in page.post("verify", 400, id=id)["problem"]
     assert page.get("verified", job="nonsense")["state"] == "cannot"
+
+
+def test_who_scrolls_fast_is_not_held_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "BURST", 5)
+    monkeypatch.setattr(limits, "PER_SECOND", 0.001)
+    data = tmp_path / "data"
+    with Worker(StillEngine(), ModelLibrary([]), PictureStore(data / "inputs")) as worker:
+        client = TestClient(build(worker, data), base_url="http://127.0.0.1")
+        assert {client.get(f"/{URL}/thumb?id={number}").status_code for number in range(20)} == {404}
+        assert 429 in {client.get(f"/{URL}/list").status_code for _ in range(20)}

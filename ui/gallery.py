@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import asdict
@@ -300,6 +301,8 @@ async def answered(answer: Callable[[Any], Any], asked: Any) -> Response:
         return JSONResponse(await anyio.to_thread.run_sync(answer, asked))
     except Refused as problem:
         return _problem(problem)
+    except sqlite3.Error as problem:
+        return _problem(Refused(f"The gallery's index cannot answer ({problem}): try it once more.", 503))
     except OSError as problem:
         name = Path(problem.filename).name if isinstance(problem.filename, str) else "A file"
         return _problem(Refused(f"{name} could not be written or moved: {problem.strerror or problem}.", 507))

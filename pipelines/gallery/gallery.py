@@ -10,6 +10,7 @@ import contextlib
 import os
 import queue
 import shutil
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,6 +37,8 @@ FEW = 8
 """So many new pictures at once get their small pictures before anybody asks for them."""
 TOLD_EVERY = 1.0
 """Seconds between two tidings of a long scan."""
+LEFT = 60.0
+"""Seconds after which a temporary file is taken for left behind; the engine may be writing younger ones."""
 FACETS = ("task", "model", "lora", "sampler", "board", "month")
 
 
@@ -75,6 +78,7 @@ class Gallery:
         self._count = 0
         self._facets: tuple[int, dict[str, Any]] = (-1, {})
         self._told = 0.0
+        self._problem = ""
         self._boards: list[str] = []
 
     @property
@@ -136,16 +140,16 @@ class Gallery:
             told: dict[str, Any] = {name: self.index.counts(name) for name in FACETS}
             boards = dict(told["board"])
             told["board"] = [(name, boards.get(name, 0)) for name in self.marks.boards]
-            told["all"] = self.index.count(Question())
-            told["stars"] = self.index.count(Question(star=True))
-            told["trash"] = self.index.count(Question(trash=True))
+            told["all"] = self.index.total("trashed = 0")
+            told["stars"] = self.index.total("trashed = 0 AND star = 1")
+            told["trash"] = self.index.total("trashed = 1")
             self._facets = (count, told)
         return self._facets[1]
 
     def notes(self) -> list[str]:
         """Sentences about what a person should know of the gallery's files."""
         unreadable = self.index.unreadable()
-        told = [self.index.problem, self.marks.problem, self.watcher.problem]
+        told = [self._problem, self.index.problem, self.marks.problem, self.watcher.problem]
         if not self.index.fts:
             told.append("This Python's SQLite was built without FTS5: searching is slower.")
         if unreadable:
@@ -262,14 +266,38 @@ class Gallery:
         self._tasks.put(paths or FOLDERS)
 
     def _work(self) -> None:
-        began = time.time()
-        scan.sweep(self.data, began)
-        self._scan(FOLDERS)
+        scan.sweep(self.data, time.time() - LEFT)
+        self._keep_up(FOLDERS)
         if not self._ending:
             self.thumbnails.sweep({id for *_, id in self.index.files().values() if id})
             self.scanned.set()
         while not self._ending and (paths := self._tasks.get()) is not None:
-            self._scan(paths)
+            self._keep_up(paths)
+
+    def _keep_up(self, paths: Sequence[str]) -> None:
+        """A scan that this thread survives: what hinders it is told and tried again with the next."""
+        before, self._problem = self._problem, ""
+        try:
+            try:
+                self._scan(paths)
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError:  # the index is damaged
+                self._begin_anew()
+                self._scan(FOLDERS)
+        except (OSError, sqlite3.Error) as problem:
+            self._problem = f"The gallery may not show all there is: {problem}."
+        if self._problem != before:
+            self.tell()
+
+    def _begin_anew(self) -> None:
+        """Lets the index go, to be built again from the files."""
+        with self._lock:
+            broken, self._index, self._marks = self._index, None, None
+            if broken is not None:
+                broken.close()
+            for path in self.data.glob(f"{INDEX}*"):
+                path.unlink(missing_ok=True)
 
     def _scan(self, paths: Sequence[str]) -> None:
         if paths is FOLDERS or any(Path(path).name == FILE for path in paths):

@@ -6,21 +6,26 @@ without FTS5, searching goes through every text and is slower.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import json
 import queue
 import sqlite3
 import threading
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pipelines.gallery.facts import Facts
 from pipelines.gallery.marks import Mark
 from pipelines.gallery.places import Place, Row, place_of, row_of
-from pipelines.gallery.search import SORTS, Question, apart
+from pipelines.gallery.search import Question, Words, apart, read
 from pipelines.gallery.tables import connection, opened, searches_words
 
+_REMEMBERED = 8
+"""Questions whose answers are remembered."""
 _READERS = 3
 """Questions that are answered at the same time."""
 
@@ -41,15 +46,20 @@ class Index:
         self._writer, self.problem = opened(path)
         self.path = None if self.problem else path
         self.fts = searches_words(self._writer)
+        self._version = 0
+        self._remembering = threading.Lock()
+        self._known: collections.OrderedDict[Question, tuple[int, array[int]]] = collections.OrderedDict()
         self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
         for _ in range(_READERS if self.path is not None else 0):
             self._readers.put(connection(self.path))
 
     def close(self) -> None:
         with self._lock:
-            for _ in range(_READERS if self.path is not None else 0):
-                self._readers.get().close()
-            self._writer.close()
+            readers = [self._readers.get() for _ in range(_READERS if self.path is not None else 0)]
+            for database in (*readers, self._writer):
+                database.close()
+            for database in readers:  # who comes late is told so by SQLite, and does not wait
+                self._readers.put(database)
 
     # What there is
 
@@ -72,44 +82,64 @@ class Index:
         return None if row is None else (row[0], row[1], row[2])
 
     def count(self, question: Question) -> int:
-        where, values = question.where(self.fts)
-        with self._reading() as database:
-            return int(
-                database.execute(f"SELECT count(*) FROM pictures p WHERE {where}", values).fetchone()[0]
-            )
+        return len(self.numbers(question))
 
     def page(self, question: Question, offset: int, limit: int) -> list[Row]:
-        where, values = question.where(self.fts)
-        sql = f"SELECT {_ROW} FROM pictures p WHERE {where} ORDER BY {question.order} LIMIT ? OFFSET ?"
+        """Some of the pictures that are asked for, in order."""
+        numbers = list(self.numbers(question)[offset : offset + limit])
+        sql = f"SELECT p.n, {_ROW} FROM pictures p WHERE p.n IN (SELECT value FROM json_each(?))"
         with self._reading() as database:
-            return [row_of(row) for row in database.execute(sql, [*values, limit, offset])]
+            found = {n: row_of(row) for n, *row in database.execute(sql, [json.dumps(numbers)])}
+        return [found[n] for n in numbers if n in found]
 
     def ids(self, question: Question) -> list[str]:
         """The ids of all that is asked for, in order."""
-        where, values = question.where(self.fts)
-        sql = f"SELECT p.id FROM pictures p WHERE {where} ORDER BY {question.order}"
+        numbers = list(self.numbers(question))
+        sql = "SELECT n, id FROM pictures WHERE n IN (SELECT value FROM json_each(?))"
         with self._reading() as database:
-            return [id for (id,) in database.execute(sql, values)]
+            found = dict(database.execute(sql, [json.dumps(numbers)]))
+        return [found[n] for n in numbers if n in found]
 
     def place(self, question: Question, id: str) -> int | None:
         """How many stand before a picture among all that is asked for; None where it is not among them."""
-        where, values = question.where(self.fts)
-        column, way = SORTS[question.sort]
-        before = "<" if way == "ASC" else ">"
         with self._reading() as database:
-            found = database.execute(
-                f"SELECT p.{column}, p.n FROM pictures p WHERE {where} AND p.id = ?", [*values, id]
-            ).fetchone()
-            if found is None:
-                return None
-            value, n = found
-            if value is None:  # those without a seed come first
-                earlier, more = f"p.{column} IS NULL AND p.n < ?", [n]
-            else:
-                earlier = f"((p.{column}, p.n) {before} (?, ?) OR p.{column} IS NULL)"
-                more = [value, n]
-            sql = f"SELECT count(*) FROM pictures p WHERE {where} AND {earlier}"
-            return int(database.execute(sql, [*values, *more]).fetchone()[0])
+            found = database.execute("SELECT n FROM pictures WHERE id = ?", [id]).fetchone()
+        try:
+            return None if found is None else self.numbers(question).index(found[0])
+        except ValueError:
+            return None
+
+    def numbers(self, question: Question) -> array[int]:
+        """The rows of all that is asked for, in order. Remembered until something changes: who scrolls asks
+        the same again, and who types on asks for less of the same."""
+        version = self._version
+        with self._remembering:
+            if (known := self._known.get(question)) is not None and known[0] == version:
+                self._known.move_to_end(question)
+                return known[1]
+        words = read(question.words)
+        if self.fts and (words.wanted or words.unwanted):
+            numbers = self._with_words(self.numbers(replace(question, words="")), words)
+        else:
+            where, values = question.where(words=not self.fts)
+            sql = f"SELECT p.n FROM pictures p WHERE {where} ORDER BY {question.order}"
+            with self._reading() as database:
+                numbers = array("q", [n for (n,) in database.execute(sql, values)])
+        with self._remembering:
+            self._known[question] = (version, numbers)
+            while len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
+        return numbers
+
+    def _with_words(self, numbers: array[int], words: Words) -> array[int]:
+        """Those of the rows that have the words and none of the unwanted ones."""
+        sql = "SELECT rowid FROM words WHERE words MATCH ?"
+        with self._reading() as database:
+            away = {n for one in words.unwanted for (n,) in database.execute(sql, [one])}
+            if not words.wanted:
+                return array("q", [n for n in numbers if n not in away])
+            there = {n for (n,) in database.execute(sql, [words.wanted])} - away
+        return array("q", [n for n in numbers if n in there])
 
     def rows(self, ids: Iterable[str]) -> list[Row]:
         """Those that are there, the newest first."""
@@ -159,21 +189,40 @@ class Index:
     def counts(self, column: str) -> list[tuple[str, int]]:
         """(value, how many) of "task", "model", "sampler", "board", "month" or "lora", the most frequent
         first; months the latest first."""
+        if column == "month":
+            return self._months()
         if column == "lora":
-            sql = (
-                "SELECT l.name, count(*) FROM loras l JOIN pictures p ON p.n = l.n WHERE p.trashed = 0 "
-                "GROUP BY 1 ORDER BY 2 DESC, 1"
-            )
-        elif column == "month":
-            month = "substr(day, 1, 7)"
-            sql = f"SELECT {month}, count(*) FROM pictures WHERE trashed = 0 GROUP BY 1 ORDER BY 1 DESC"
-        else:
-            sql = (
-                f"SELECT {column}, count(*) FROM pictures WHERE trashed = 0 AND {column} != '' "
-                "GROUP BY 1 ORDER BY 2 DESC, 1"
-            )
+            return self._loras()
+        sql = f"SELECT {column}, count(*) FROM pictures WHERE trashed = 0 AND {column} > '' GROUP BY 1"
         with self._reading() as database:
-            return list(database.execute(sql))
+            return sorted(database.execute(sql), key=lambda one: (-one[1], one[0]))
+
+    def total(self, condition: str) -> int:
+        """How many pictures there are with "trashed = 1" or the like, which the program writes."""
+        with self._reading() as database:
+            return int(database.execute(f"SELECT count(*) FROM pictures WHERE {condition}").fetchone()[0])
+
+    def _months(self) -> list[tuple[str, int]]:
+        months: collections.Counter[str] = collections.Counter()
+        sql = (
+            "SELECT day, count(*) FROM pictures WHERE trashed = 0 GROUP BY 1"  # by days the index is in order
+        )
+        with self._reading() as database:
+            for day, count in database.execute(sql):
+                months[day[:7]] += count
+        return sorted(months.items(), reverse=True)
+
+    def _loras(self) -> list[tuple[str, int]]:
+        # All, less those in the trash: that table is read in order, and few pictures are looked up.
+        trashed = (
+            "SELECT l.name, count(*) FROM pictures p JOIN loras l ON l.n = p.n WHERE p.trashed = 1 GROUP BY 1"
+        )
+        with self._reading() as database:
+            counts = dict(database.execute("SELECT name, count(*) FROM loras GROUP BY 1"))
+            for name, count in database.execute(trashed):
+                counts[name] -= count
+        found = ((name, count) for name, count in counts.items() if count)
+        return sorted(found, key=lambda one: (-one[1], one[0]))
 
     def marks(self) -> Mapping[str, Mark]:
         """The stars, boards and notes that the index remembers."""
@@ -191,12 +240,12 @@ class Index:
 
     # What changes
 
-    def put(self, read: Sequence[tuple[Place, int, int, Facts | None]], marks: Mapping[str, Mark]) -> None:
+    def put(self, files: Sequence[tuple[Place, int, int, Facts | None]], marks: Mapping[str, Mark]) -> None:
         """Takes in files that were read: (place, size, time of change, what it tells or None), and the marks
         of their pictures."""
         with self._changing() as database:
-            before = self._ids_of(database, [place.path for place, *_ in read])
-            for place, size, changed, facts in read:
+            before = self._ids_of(database, [place.path for place, *_ in files])
+            for place, size, changed, facts in files:
                 database.execute(
                     "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)",
                     (place.path, size, changed, facts.id if facts else None),
@@ -323,9 +372,13 @@ class Index:
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, self._writer:
-            self._writer.execute("BEGIN IMMEDIATE")
-            yield self._writer
+        with self._lock:
+            try:
+                with self._writer:
+                    self._writer.execute("BEGIN IMMEDIATE")
+                    yield self._writer
+            finally:
+                self._version += 1
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:

@@ -6,6 +6,7 @@ The file is written anew beside its place and renamed: a kill leaves the old one
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -47,6 +48,7 @@ class Marks:
         self._seen: tuple[int, int] | None = None
         self._boards: list[str] = []
         self._marks: dict[str, Mark] = {}
+        self._locked = ""
 
     def load(self) -> bool:
         """Reads the file where it is new or has changed from outside; returns whether it was read."""
@@ -63,6 +65,10 @@ class Marks:
             try:
                 told = json.loads(self.path.read_text("utf-8"))
                 boards, marks = _read(told)
+                self._locked = ""
+            except OSError as problem:
+                self._lock_up(problem)
+                return False
             except (ValueError, TypeError, AttributeError) as problem:
                 self._set_aside(problem)
                 return True
@@ -154,6 +160,8 @@ class Marks:
         self._boards = list(dict.fromkeys([*self._boards, *(name for name in names if name)]))
 
     def _write(self) -> None:
+        if self._locked:
+            raise OSError(errno.EACCES, self._locked, str(self.path))
         self._add_boards(mark.board for mark in self._marks.values())
         pictures = {id: _told(mark) for id, mark in sorted(self._marks.items())}
         told = {"about": _ABOUT, "boards": self._boards, "pictures": pictures}
@@ -161,6 +169,14 @@ class Marks:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         put_file(self.path, lambda part: _flushed(part, data))
         self._seen = self._state()
+
+    def _lock_up(self, problem: OSError) -> None:
+        """Writes nothing over a file that is there and may not be read."""
+        self._locked = problem.strerror or str(problem)
+        self.problem = (
+            f"Stars, boards and notes cannot be read ({self._locked}: {self.path}), so none are shown and "
+            "none can be changed. Mend that, and start the program anew."
+        )
 
     def _set_aside(self, problem: Exception) -> None:
         """Keeps a file that cannot be read under another name, and begins anew with what is known."""

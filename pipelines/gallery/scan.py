@@ -82,30 +82,31 @@ class Scanner:
     def _walk(self, path: str) -> Iterator[File]:
         """The pictures at and below a path; hidden files and folders are passed over, and a folder that is
         linked to from within itself is gone through once."""
-        waiting, seen = [self.data / path], set()
-        if not waiting[0].is_dir():
-            yield from self._file(waiting.pop(), path)
+        waiting, seen = [path], set()
+        if not (self.data / path).is_dir():
+            yield from self._file(self.data / path, path)
+            return
         while waiting:
             folder = waiting.pop()
             try:
-                stat = folder.stat()
+                stat = os.stat(self.data / folder)
                 if (stat.st_dev, stat.st_ino) in seen:
                     continue
                 seen.add((stat.st_dev, stat.st_ino))
-                entries = list(os.scandir(folder))
+                entries = list(os.scandir(self.data / folder))
             except OSError:
                 continue  # gone meanwhile, or not ours to look into
             for entry in entries:
-                if entry.name.startswith("."):
+                name = entry.name
+                if name.startswith("."):
                     continue
                 try:
-                    if entry.name.lower().endswith(facts.ENDINGS):
+                    if name.lower().endswith(facts.ENDINGS):
                         stat = entry.stat()
-                        name = os.path.relpath(entry.path, self.data).replace(os.sep, "/")
                         name.encode()
-                        yield name, stat.st_size, stat.st_mtime_ns
+                        yield f"{folder}/{name}", stat.st_size, stat.st_mtime_ns
                     elif entry.is_dir():
-                        waiting.append(Path(entry.path))
+                        waiting.append(f"{folder}/{name}")
                 except (OSError, UnicodeEncodeError):
                     continue  # gone meanwhile, or called by what no database can hold
 

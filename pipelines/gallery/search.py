@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,8 +74,9 @@ class Question:
         column, way = SORTS[self.sort]
         return f"p.{column} {way}, p.n {way}"
 
-    def where(self, fts: bool) -> tuple[str, list[Any]]:
-        """The question as a WHERE over `pictures p` and what belongs into its places."""
+    def where(self, words: bool) -> tuple[str, list[Any]]:
+        """The question as a WHERE over `pictures p`, and what belongs into its places. words: whether the
+        words are looked for there, through every text; else that is left to FTS5."""
         parts, given = ["p.trashed = ?"], [int(self.trash)]
         values: list[Any] = given
         for column in ("task", "model", "sampler", "board"):
@@ -93,20 +94,11 @@ class Question:
         if self.lora:
             parts.append("p.n IN (SELECT n FROM loras WHERE name = ?)")
             values.append(self.lora)
-        words = read(self.words)
-        if fts:
-            if words.wanted:
-                parts.append("p.n IN (SELECT rowid FROM words WHERE words MATCH ?)")
-                values.append(words.wanted)
-            for one in words.unwanted:
-                parts.append("p.n NOT IN (SELECT rowid FROM words WHERE words MATCH ?)")
-                values.append(one)
-        else:
-            for text, wanted in words.plain:
-                like = "(t.text LIKE ? ESCAPE '\\' OR t.note LIKE ? ESCAPE '\\' OR p.name LIKE ? ESCAPE '\\')"
-                found = f"EXISTS (SELECT 1 FROM texts t WHERE t.n = p.n AND {like})"
-                parts.append(found if wanted else f"NOT {found}")
-                values += [f"%{_escaped(text)}%"] * 3
+        for text, wanted in read(self.words).plain if words else ():
+            like = "(t.text LIKE ? ESCAPE '\\' OR t.note LIKE ? ESCAPE '\\' OR p.name LIKE ? ESCAPE '\\')"
+            found = f"EXISTS (SELECT 1 FROM texts t WHERE t.n = p.n AND {like})"
+            parts.append(found if wanted else f"NOT {found}")
+            values += [f"%{_escaped(text)}%"] * 3
         return " AND ".join(parts), values
 
 
@@ -136,10 +128,6 @@ def clean(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8").replace("\0", " ")
 
 
-def marks(count: int) -> str:
-    return ", ".join("?" * count)
-
-
 def _says_something(text: str) -> bool:
     """Whether FTS5's tokenizer finds a word in it."""
     return any(unicodedata.category(sign)[0] in "LN" for sign in text)
@@ -154,7 +142,3 @@ def whole(value: Any, least: int, most: int) -> int:
     text = str(value or "")
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 16 else least
     return min(max(number, least), most)
-
-
-def sorted_ids(ids: Iterable[str]) -> list[str]:
-    return sorted(set(ids))
