@@ -34,6 +34,7 @@ def check(request: GenerationRequest, model: ModelSpec, controls: ControlLibrary
     _check_task(request, model)
     schedulers.check_request(request, model.kind)
     _check_sampler(request, model)
+    _check_eta(request, model)
     if "width" in taken:
         _check_size(request, model)
     if request.image is not None:
@@ -62,6 +63,12 @@ def samplers_of(model: ModelSpec, task: Task = "text2image") -> tuple[str, ...]:
             name for name in offered if name == schedulers.OWN or schedulers.starts_from_pictures(name)
         ]
     return tuple(offered)
+
+
+def samplers_with_eta(model: ModelSpec, task: Task = "text2image") -> tuple[str, ...]:
+    """Those of `samplers_of` that take eta."""
+    own = str(model.config("scheduler").get("_class_name", ""))
+    return tuple(name for name in samplers_of(model, task) if schedulers.takes_eta(name, own))
 
 
 def _starts_from_pictures(sampler: str, model: ModelSpec) -> bool:
@@ -108,6 +115,17 @@ def _check_sampler(request: GenerationRequest, model: ModelSpec) -> None:
             "matching takes none."
         )
     raise InvalidRequest({"scheduler": f"{request.scheduler} {why} Choose one of {', '.join(usable)}."})
+
+
+def _check_eta(request: GenerationRequest, model: ModelSpec) -> None:
+    takers = samplers_with_eta(model, request.task)
+    if request.eta and "eta" in families.fields_of(model) and request.scheduler not in takers:
+        raise InvalidRequest(
+            {
+                "eta": f"{request.scheduler} takes no eta, it adds noise as it always does. Set eta to 0, or "
+                f"choose {' or '.join(takers) or 'another model'}."
+            }
+        )
 
 
 def _check_size(request: GenerationRequest, model: ModelSpec) -> None:

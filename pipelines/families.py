@@ -40,13 +40,15 @@ _MASK = frozenset(
     "extend_left extend_top extend_right extend_bottom".split()
 )
 _VARIATION = frozenset({"subseed", "subseed_strength"})
-_WORDS = frozenset({"prompt", "negative_prompt", "guidance_scale", "width", "height"})
+_WORDS = frozenset({"prompt", "negative_prompt", "guidance_scale", "guidance_points", "width", "height"})
 _SCHEDULE = frozenset({"schedule"})
 _TEXT = _WORDS | _SCHEDULE | _VARIATION
 _IMAGE = _PICTURE | {"strength"}
 _INPAINT = _IMAGE | _MASK
 _CLIP = frozenset({"clip_skip", "loras", "vae", "text_encoder"})
 _FLOW_TEXT = _WORDS | _VARIATION
+_ETA = frozenset({"eta"})
+_CURVE = frozenset({"guidance_points"})
 
 
 @dataclass(frozen=True)
@@ -179,11 +181,11 @@ FAMILIES: Mapping[str, FamilyRow] = MappingProxyType(
 
 # ----------------------------------------------------------------------------------------------- pipelines
 
-_SD_TAKES = _TEXT | _INPAINT | _CLIP | {"controls", "soft_inpainting", "refiner", "refiner_switch_at"}
+_SD_TAKES = _TEXT | _INPAINT | _CLIP | _ETA | {"controls", "soft_inpainting", "refiner", "refiner_switch_at"}
 _FLOW_TAKES = _FLOW_TEXT | _INPAINT | {"loras", "vae", "text_encoder"}
 _SOFT = frozenset({"soft_inpainting"})
 _NO_NEGATIVE = frozenset({"negative_prompt"})
-_EDIT = _WORDS | _SCHEDULE | _PICTURE | _CLIP | {"image_guidance_scale"}
+_EDIT = _WORDS | _SCHEDULE | _PICTURE | _CLIP | _ETA | {"image_guidance_scale"}
 _KEEPS_TO_PICTURE: frozenset[Task] = frozenset({"image2image"})
 _ADDS = frozenset({"loras", "vae"})
 
@@ -208,7 +210,7 @@ PIPELINES: Mapping[str, PipelineRow] = MappingProxyType(
             "diffusion",
             "depth",
             _views(image="StableDiffusionDepth2ImgPipeline"),
-            _WORDS | _SCHEDULE | _IMAGE | _CLIP,
+            _WORDS | _SCHEDULE | _IMAGE | _CLIP | _ETA,
         ),
         "LatentConsistencyModelPipeline": PipelineRow(
             "SD",
@@ -271,10 +273,10 @@ PIPELINES: Mapping[str, PipelineRow] = MappingProxyType(
             _KEEPS_TO_PICTURE,
         ),
         "PixArtAlphaPipeline": PipelineRow(
-            "PixArt", "diffusion", "", _views("PixArtAlphaPipeline"), _TEXT | {"vae"}
+            "PixArt", "diffusion", "", _views("PixArtAlphaPipeline"), _TEXT | _ETA | {"vae"}
         ),
         "PixArtSigmaPipeline": PipelineRow(
-            "PixArt", "diffusion", "", _views("PixArtSigmaPipeline"), _TEXT | {"vae"}
+            "PixArt", "diffusion", "", _views("PixArtSigmaPipeline"), _TEXT | _ETA | {"vae"}
         ),
         "SanaPipeline": PipelineRow("Sana", "flow", "", _views("SanaPipeline"), _FLOW_TEXT | {"loras"}),
         "SanaSprintPipeline": PipelineRow(
@@ -282,13 +284,13 @@ PIPELINES: Mapping[str, PipelineRow] = MappingProxyType(
             "own",
             "",
             _views("SanaSprintPipeline", "SanaSprintImg2ImgPipeline"),
-            _FLOW_TEXT - _NO_NEGATIVE | _IMAGE | {"loras"},
+            _FLOW_TEXT - _NO_NEGATIVE - _CURVE | _IMAGE | {"loras"},
         ),
         "AuraFlowPipeline": PipelineRow(
             "AuraFlow", "flow", "", _views("AuraFlowPipeline"), _FLOW_TEXT | _ADDS
         ),
         "HunyuanDiTPipeline": PipelineRow(
-            "Hunyuan-DiT", "diffusion", "", _views("HunyuanDiTPipeline"), _TEXT | {"vae"}
+            "Hunyuan-DiT", "diffusion", "", _views("HunyuanDiTPipeline"), _TEXT | _ETA | {"vae"}
         ),
         "LuminaPipeline": PipelineRow("Lumina", "flow", "", _views("LuminaPipeline"), _FLOW_TEXT | {"vae"}),
         "Lumina2Pipeline": PipelineRow("Lumina 2", "flow", "", _views("Lumina2Pipeline"), _FLOW_TEXT | _ADDS),
@@ -313,12 +315,12 @@ PIPELINES: Mapping[str, PipelineRow] = MappingProxyType(
         "Kandinsky3Pipeline": PipelineRow(
             "Kandinsky 3", "diffusion", "", _KANDINSKY3, _TEXT | _IMAGE | {"loras"}, samplers=_PIXEL_SAMPLERS
         ),
-        "IFPipeline": PipelineRow("DeepFloyd IF", "diffusion", "", _IF, _TEXT | _INPAINT | {"loras"}),
+        "IFPipeline": PipelineRow("DeepFloyd IF", "diffusion", "", _IF, _TEXT | _INPAINT | _ETA | {"loras"}),
         "DDPMPipeline": PipelineRow(
             "Unconditional", "diffusion", "", _views("DDPMPipeline"), _SCHEDULE, samplers=_PIXEL_SAMPLERS
         ),
         "DDIMPipeline": PipelineRow(
-            "Unconditional", "diffusion", "", _views("DDIMPipeline"), frozenset(), samplers=("DDIM",)
+            "Unconditional", "diffusion", "", _views("DDIMPipeline"), _ETA, samplers=("DDIM",)
         ),
     }
 )

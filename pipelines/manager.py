@@ -232,7 +232,7 @@ class PipelineManager:
         """Gives what makes the run of a picture: (its index, the job's begin, steering) -> run."""
         request, model, networks = ready.request, ready.model, ready.networks
         with (
-            control_modes(request.controls, networks, request.guidance_scale > 1),
+            control_modes(request.controls, networks, request.guidance_peak > 1),
             self._refined(request, ready.refiner, emit) as refined,
         ):
 
@@ -242,6 +242,7 @@ class PipelineManager:
                 run = PictureRun(
                     pipe, request, model.spec, ready.shown, index, model.to_rgb, began, emit, steering
                 )
+                control.follow_curves(pipe, request.controls, ready.specs, run.begun_at)
                 run.at_step = active.at_step
                 if refined is not None:
                     refined.onto(pipe, request)
@@ -326,7 +327,7 @@ class PipelineManager:
             pipe,
             active.prompt,
             active.negative_prompt or None,
-            guidance=request.guidance_scale > 1,
+            guidance=request.guidance_peak > 1,
             clip_skip=request.clip_skip,
             vocabulary=vocabulary,
             memory=self.prompt_memory,

@@ -6,6 +6,7 @@ Keys and values are the webui's and its ControlNet extension's; borders and soft
 
 from __future__ import annotations
 
+import json
 import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,10 @@ _SIDES = ("extend_left", "extend_top", "extend_right", "extend_bottom")
 def written(request: GenerationRequest) -> dict[str, object]:
     """The pairs for a request's pictures and add-ons, in the webui's words; empty where there are none."""
     pairs: dict[str, object] = {}
+    if request.guidance_points:
+        pairs["CFG curve"] = json.dumps(request.guidance_points, separators=(",", ":"))
+    if request.eta:
+        pairs["Eta DDIM"] = request.eta
     if request.vae:
         pairs["VAE"] = request.vae
     if request.clip_skip > 1:
@@ -96,6 +101,8 @@ def _unit_text(unit: ControlUnit) -> str:
         "Guidance End": unit.control_guidance_end,
         "Control Mode": _MODES[unit.control_mode],
     }
+    if unit.points:  # no commas: in a unit's text they part the pairs
+        values["Weight Curve"] = " ".join(f"{share:g}/{factor:g}" for share, factor in unit.points)
     return ", ".join(f"{key}: {value}" for key, value in values.items())
 
 
@@ -110,8 +117,9 @@ LEFT_OUT = MappingProxyType(
 """What an inpainting run's text, which always tells "Mask blur", does not tell because it is the default."""
 
 
-NO_ADDONS = MappingProxyType({"clip_skip": 1, "vae": "", "refiner": ""})
-"""What a generation text does not tell of add-ons because there are none."""
+NO_ADDONS = MappingProxyType({"clip_skip": 1, "vae": "", "refiner": "", "eta": 0.0, "guidance_points": ()})
+"""What a generation text does not tell of add-ons, and of what changes over the steps, because there is
+none."""
 
 _HASH = re.compile(r"\s*\[[0-9a-f]{6,64}\]$")
 
@@ -141,6 +149,10 @@ def read(key: str, value: str) -> dict[str, Any]:
             return {"soft_inpainting": True}
         case "Clip skip":
             return _number("clip_skip", plain, int)
+        case "CFG curve":
+            return _curve("guidance_points", value)
+        case "Eta DDIM":
+            return _number("eta", plain, float)
         case "VAE" if plain not in ("", "none", "automatic"):
             return {"vae": value.strip()}
         case "Refiner" if plain not in ("", "none"):
@@ -152,6 +164,15 @@ def read(key: str, value: str) -> dict[str, Any]:
             if len(sides) == 4 and all(side.isdecimal() and len(side) < 5 for side in sides):
                 return dict(zip(_SIDES, map(int, sides)))
     return {}
+
+
+def _curve(name: str, text: str) -> dict[str, Any]:
+    """Points of (share, value); nothing of what is none."""
+    try:
+        points = json.loads(text)
+        return {name: tuple((float(share), float(value)) for share, value in points)}
+    except (ValueError, TypeError, RecursionError):
+        return {}
 
 
 def _number(name: str, text: str, kind: type) -> dict[str, Any]:

@@ -46,8 +46,14 @@ Joint = tuple[float, float] | None
 Pose = Annotated[tuple[Joint, ...], Field(min_length=18, max_length=18)]
 """OpenPose's eighteen joints as shares of width and height, None for one that is not seen."""
 
+Share = Annotated[float, Field(ge=0, le=1)]
+Points = tuple[tuple[Share, float], ...]
+"""A curve over the steps: (share of the steps, value), the value in between on the line through them."""
+CURVE_HINT = "Points of share and factor; the weight follows the line through them."
+
 MOST_CONTROLS = 4
 MOST_LORAS = 16
+MOST_POINTS = 16
 
 
 class InvalidRequest(ValueError):
@@ -98,6 +104,7 @@ class ControlUnit(BaseModel):
     control_guidance_end: float = _field(
         1.0, "End", "Up to which share of the steps the map counts.", step=0.01, ge=0, le=1
     )
+    points: Points = _field((), "Curve", CURVE_HINT, max_length=MOST_POINTS)
     resize_mode: ResizeMode = _field(
         "crop and resize", "Resize", "How a picture of another shape is brought to the size."
     )
@@ -130,10 +137,8 @@ class ControlUnit(BaseModel):
             raise _problem(
                 "pose", "A person of the pose has fewer than two joints: nothing could be drawn of it."
             )
+        _check_points("points", self.points, 0, 2, "factor")
         return self
-
-
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class LoraWeight(BaseModel):
@@ -152,9 +157,7 @@ class LoraWeight(BaseModel):
     )
     start: float = _field(0.0, "Start", "From which share of the steps on it counts.", step=0.01, ge=0, le=1)
     end: float = _field(1.0, "End", "Up to which share of the steps it counts.", step=0.01, ge=0, le=1)
-    points: tuple[tuple[Share, float], ...] = _field(
-        (), "Curve", "Points of share and factor; the weight follows the line through them.", max_length=16
-    )
+    points: Points = _field((), "Curve", CURVE_HINT, max_length=MOST_POINTS)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -165,16 +168,20 @@ class LoraWeight(BaseModel):
     def _ordered(self) -> Self:
         if self.start >= self.end:
             raise _problem("end", f"Start ({self.start:g}) must come before End ({self.end:g}).")
-        shares = [share for share, _ in self.points]
-        if shares != sorted(set(shares)):
-            raise _problem("points", "The curve's points must come one after the other.")
-        if any(abs(factor) > 2 for _, factor in self.points):
-            raise _problem("points", "A curve's factor must be between -2 and 2.")
+        _check_points("points", self.points, -2, 2, "factor")
         return self
 
 
 def _problem(field: str, sentence: str) -> PydanticCustomError:
     return PydanticCustomError("sentence", "{sentence}", {"sentence": sentence, "field": field})
+
+
+def _check_points(field: str, points: Points, low: float, high: float, what: str) -> None:
+    shares = [share for share, _ in points]
+    if shares != sorted(set(shares)):
+        raise _problem(field, "The curve's points must come one after the other.")
+    if any(not low <= value <= high for _, value in points):
+        raise _problem(field, f"A curve's {what} must be between {low:g} and {high:g}.")
 
 
 class Branch(BaseModel):
@@ -219,8 +226,22 @@ class GenerationRequest(BaseModel):
         ge=1,
         le=30,
     )
+    guidance_points: Points = _field(
+        (),
+        "Guidance over the steps",
+        "Points of share and guidance; where there are some, the line through them counts.",
+        max_length=MOST_POINTS,
+    )
     scheduler: str = _field("DPM++ 2M", "Sampler", "The way from noise to picture.", max_length=100)
     schedule: str = _field("Automatic", "Schedule", "How the noise levels are spaced.", max_length=100)
+    eta: float = _field(
+        0.0,
+        "Eta",
+        "How much noise each step adds anew: 0 always walks the same way, 1 is as DDPM does.",
+        step=0.05,
+        ge=0,
+        le=1,
+    )
     seed: int = _field(
         -1, "Seed", "The same seed gives the same picture; -1 picks one at random.", ge=-1, le=SEED_LIMIT
     )
@@ -330,6 +351,8 @@ class GenerationRequest(BaseModel):
                 f"Strength {self.strength:g} of {self.num_inference_steps} steps leaves no step to run: "
                 f"choose at least {least:.2f}, or more steps.",
             )
+        low, high, _ = limits(type(self).model_fields["guidance_scale"])
+        _check_points("guidance_points", self.guidance_points, low, high, "guidance")
         return self
 
     @property
@@ -343,6 +366,12 @@ class GenerationRequest(BaseModel):
     def extension(self) -> tuple[int, int, int, int]:
         """Pixels to add at the picture's left, top, right and bottom."""
         return self.extend_left, self.extend_top, self.extend_right, self.extend_bottom
+
+    @property
+    def guidance_peak(self) -> float:
+        """The strongest guidance of the run. Above 1 every step asks the model with and without the prompt,
+        also those at which a curve comes down to 1."""
+        return max((value for _, value in self.guidance_points), default=self.guidance_scale)
 
     @property
     def steps_run(self) -> int:
@@ -416,6 +445,8 @@ _SINGLE: Mapping[str, type[BaseModel]] = {"branch": Branch}
 
 def _part_sentence(place: list[Any], found: Any) -> str:
     """What is wrong inside of a value with fields of its own (a control unit, a LoRA, the branch)."""
+    if str(place[0]) not in _PARTS and str(place[0]) not in _SINGLE:
+        return _sentence(str(place[0]), GenerationRequest.model_fields.get(str(place[0])), found)
     if str(place[0]) in _SINGLE:
         name = str(place[-1])
         return _sentence(name, _SINGLE[str(place[0])].model_fields.get(name), found)
@@ -444,8 +475,11 @@ def _sentence(name: str, field: FieldInfo | None, found: Any) -> str:
         )
     if name in ("image", "mask_image", "map_image"):
         return f"{title} must be a picture that was put into the store; {given} was given."
-    if name == "points":
-        return f"{title} must be points of a share (0 to 1) and a factor; {given} was given."
+    if name in ("points", "guidance_points"):
+        if kind == "too_long":
+            return f"{title} may have {MOST_POINTS} points; {len(found['input'])} were given."
+        value = "factor" if name == "points" else "guidance"
+        return f"{title} must be points of a share (0 to 1) and a {value}; {given} was given."
     low, high, _ = limits(field)
     if kind in ("greater_than_equal", "less_than_equal"):
         return f"{title} must be between {low} and {high}; {given} was given."

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipelines.curves import GuidanceCurve
 from pipelines.events import Event, StepEvent
 from pipelines.families import FAMILIES
 from pipelines.film.replay import Denoiser
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 Emit = Callable[[Event], None]
 
-_PASSED = ("width", "height", "num_inference_steps", "strength", "image_guidance_scale")
+_PASSED = ("width", "height", "num_inference_steps", "strength", "image_guidance_scale", "eta")
 """Request fields that a call takes under their own names; the others reach it in another form."""
 
 
@@ -95,10 +96,10 @@ class Shown:
 class PictureRun:
     """Runs a view once. index: of the picture in its job. began: the job's start on the performance clock.
 
-    at_step: called with (0, total) before the first step and (index + 1, total) after each. film: takes the
-    run's steps. replay: steps that are taken from a recorded run. kept: the latents that the run ends with;
-    given before it begins, they are all that it finishes. watch: around each call of the denoiser, by the
-    step's index; looked: called with each step. Both for looking into it.
+    at_step: called with (0, total) before the first step and (index + 1, total) after each. share: see
+    `begun_at`. film: takes the run's steps. replay: steps that are taken from a recorded run. kept: the
+    latents that the run ends with; given before it begins, they are all that it finishes. watch: around each
+    call of the denoiser, by the step's index; looked: called with each step. Both for looking into it.
     """
 
     pipe: Any
@@ -117,10 +118,13 @@ class PictureRun:
     looked: Callable[[Step], None] = lambda step: None
     soft: SoftMask | None = None
     steps: int = 0
+    share: float = 0.0
+    started: float = 0.0
     kept: Tensor | None = None
 
     def __post_init__(self) -> None:
         self.family = FAMILIES[self.model.family]
+        self.guidance = GuidanceCurve(self.request, self.family)
 
     def paint(self, words: Mapping[str, Any], controls: Mapping[str, Any]) -> Image:
         """The finished picture, RGB of the run's size.
@@ -135,7 +139,7 @@ class PictureRun:
         accepted = inspect.signature(pipe.__call__).parameters
         call = call_kwargs(request, pipe, self.family)
         said = {name: value for name, value in words.items() if value is not None}
-        if "negative_prompt" in said or request.guidance_scale > 1:
+        if "negative_prompt" in said or request.guidance_peak > 1:
             said.setdefault("negative_prompt", self.family.empty_negative)
         call |= {name: value for name, value in said.items() if name in accepted and value is not None}
         if shown.image is not None:
@@ -152,7 +156,9 @@ class PictureRun:
             begin_at(pipe, self.replay.start)
         if "callback_on_step_end" in accepted:
             call["callback_on_step_end"] = self._on_step_end
-        self.at_step(0, request.steps_run)
+        self._begin(0, request.steps_run)
+        self.started = time.perf_counter()
+        self.guidance.onto(pipe, call)
         try:
             with contextlib.ExitStack() as watched:
                 recorder = self._recorder()
@@ -167,6 +173,17 @@ class PictureRun:
                 return picture
         finally:
             pipe.maybe_free_model_hooks()
+
+    def _begin(self, index: int, total: int) -> None:
+        """Step `index` of `total` is about to begin; there is none after the last."""
+        self.at_step(index, total)
+        if index < total:
+            self.share = index / total
+            self.guidance.at(self.share)
+
+    def begun_at(self) -> float:
+        """The share of the steps that was done when the present one began."""
+        return self.share
 
     def _recorder(self) -> Recorder:
         if self.replay is None:
@@ -213,7 +230,7 @@ class PictureRun:
         self._ask()
         if self.control.paused and not self.control.kept:
             raise GenerationPaused(max(self.steps, 0 if own is None else own.count), total, self.index)
-        self.at_step(self.steps, total)
+        self._begin(self.steps, total)
         if self.replay is not None and (drawn := self.replay.seed_after(self.steps)) is not None:
             self.generator.manual_seed(drawn)
         if self.control.kept and not again:
@@ -232,6 +249,9 @@ class PictureRun:
             self.film.describe(total=total, about=about)
         self.film.step(step, self.denoiser.parts)
         last = self.steps >= total and self.kept is None
+        if last and self.replay is None:
+            seconds = time.perf_counter() - self.started
+            self.film.describe(about={**self.film.run.about, "seconds": seconds})
         if last and "callback_on_step_end" not in inspect.signature(self.pipe.__call__).parameters:
             self.film.latents(step.prev_sample)
 
@@ -266,7 +286,7 @@ def call_kwargs(request: GenerationRequest, pipe: Any, family: FamilyRow) -> dic
     """
     accepted = inspect.signature(pipe.__call__).parameters
     passed = {name: getattr(request, name) for name in _PASSED}
-    passed |= dict.fromkeys(family.guidance, request.guidance_scale + family.guidance_shift)
+    passed |= dict.fromkeys(family.guidance, request.guidance_peak + family.guidance_shift)
     passed |= {
         "use_resolution_binning": False,
         "_auto_resize": False,

@@ -47,7 +47,8 @@ class Sampler:
 
     automatic: the schedule that "Automatic" stands for (the webui's choice); None for the sampler's own.
     seeded: the class draws noise by itself and wants the run's seed in its configuration.
-    most_steps: where the class has a limit (the consistency samplers skip over 50 trained steps).
+    most_steps: where the class has a limit (the consistency samplers skip over 50 trained steps). eta: how
+    much noise a step adds anew can be chosen.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Sampler:
     flow_overrides: Mapping[str, Any] = field(default_factory=_frozen)
     seeded: bool = False
     most_steps: int | None = None
+    eta: bool = False
 
     def class_name(self, kind: Kind) -> str | None:
         """Name of the diffusers class for that kind of model; None where diffusers has none."""
@@ -103,12 +105,12 @@ _ROWS = (
         automatic="Exponential",
     ),
     Sampler("UniPC", "UniPCMultistepScheduler", flow="UniPCMultistepScheduler", flow_overrides=_FLOW_SIGMAS),
-    Sampler("DDIM", "DDIMScheduler", schedules=_BY_TIMESTEP),
+    Sampler("DDIM", "DDIMScheduler", schedules=_BY_TIMESTEP, eta=True),
     Sampler("DDPM", "DDPMScheduler", schedules=_BY_TIMESTEP),
     Sampler("PLMS", "PNDMScheduler", _frozen(skip_prk_steps=True), schedules=_BY_TIMESTEP),
     Sampler("DEIS", "DEISMultistepScheduler"),
     Sampler("LCM", "LCMScheduler", schedules=_ONLY_OWN, most_steps=50),
-    Sampler("TCD", "TCDScheduler", schedules=_ONLY_OWN, most_steps=50),
+    Sampler("TCD", "TCDScheduler", schedules=_ONLY_OWN, most_steps=50, eta=True),
 )
 
 SAMPLERS: Mapping[str, Sampler] = MappingProxyType({row.name: row for row in _ROWS})
@@ -123,6 +125,13 @@ _OWN = Sampler(OWN, "", schedules=_ONLY_OWN)
 def names(kind: Kind | None = None) -> tuple[str, ...]:
     """Every sampler that can be asked for, the model's own last; with `kind` those for such models."""
     return (*(name for name, row in SAMPLERS.items() if kind is None or row.class_name(kind)), OWN)
+
+
+def takes_eta(sampler: str, own: str = "") -> bool:
+    """Whether a sampler takes eta. own: diffusers' class that "Model's own" stands for."""
+    return any(
+        row.eta and (row.name == sampler or (sampler == OWN and row.diffusion == own)) for row in _ROWS
+    )
 
 
 def check(sampler: str, schedule: str, kind: Kind = "diffusion") -> Sampler:

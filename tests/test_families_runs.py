@@ -306,6 +306,32 @@ def test_stop_and_keep_keeps_the_predicted_picture(
         assert np.abs(seen - picture).mean() < 6  # JPEG
 
 
+WITHOUT_CURVE = {"ddpm", "ddim", "sana-sprint"}
+"""Models without guidance, or with one that is told otherwise."""
+UNGUIDED = {"flux-fill", "flux-kontext"}
+"""Tiny ones whose transformer has no input for it, as FLUX.1 [schnell]: no guidance counts."""
+SLOW = {"qwen-edit"}
+"""diffusers works at a megapixel there, and as in qwen-image."""
+
+
+@pytest.mark.parametrize("model", [*dict.fromkeys(name for name, _ in PLAIN if name not in SLOW)])
+def test_guidance_follows_a_curve(manager: PipelineManager, model: str, tmp_path: Path) -> None:
+    from pipelines.families import fields_of, tasks_of
+
+    spec = manager.library.find(model)
+    assert ("guidance_points" in fields_of(spec)) == (model not in WITHOUT_CURVE)
+    if model in WITHOUT_CURVE:
+        return
+    task = "text2image" if "text2image" in tasks_of(spec) else next(iter(tasks_of(spec)))
+    given = {**shown(manager, task, tmp_path), "num_inference_steps": 2}
+    level, _ = run(manager, request(model, **given))
+    # The peak lies where no step begins.
+    same, _ = run(manager, request(model, **given, guidance_points=[[0, 4], [0.97, 4], [1, 9]]))
+    assert np.array_equal(level, same)
+    fading, _ = run(manager, request(model, **given, guidance_points=[[0, 30], [1, 1]]))
+    assert np.array_equal(level, fading) == (model in UNGUIDED)
+
+
 @pytest.mark.parametrize("model", ["if", "kandinsky22", "qwen-image", "flux2-klein", "sana"])
 def test_variation_leads_from_one_seed_to_the_other(manager: PipelineManager, model: str) -> None:
     own, _ = run(manager, request(model))

@@ -140,7 +140,7 @@ def test_what_is_written_is_read_back(
     extras = found.pop("extras")
     found.setdefault("subseed", 5)
     assert found == {name: getattr(wanted, name) for name in found}
-    assert len(found) == 15
+    assert len(found) == 17
     assert extras == {
         "Model hash": "6ce0161689",
         "Model": title,

@@ -107,7 +107,9 @@ def test_the_page_is_told_the_fields_of_a_control_unit(panel: Units) -> None:
         told = described[name]
         assert (told["title"], told["hint"]) == (field.title, field.description)
         assert (told["low"], told["high"], told["step"]) == limits(field)
-        assert told["default"] == ([] if name == "pose" else None if field.is_required() else field.default)
+        assert told["default"] == (
+            [] if name in ("pose", "points") else None if field.is_required() else field.default
+        )
     assert panel.value["most"] == MOST_CONTROLS
 
 

@@ -106,9 +106,9 @@ def wire(page: Page, form: Form, parts: Mapping[str, Any]) -> None:
     page.blocks.load(None, folded, parts["addons"], js=JS_ADDONS, **QUIET)
     values = {**page.shown, **form}
     told = JS_VALUES % json.dumps(list(values))
-    plain = [one.change for one in form.values() if one not in (page.units, page.loras)]
+    plain = [one.change for one in form.values() if one not in (page.units, page.loras, page.guidance)]
     gr.on(plain, None, list(values.values()), parts["forecast"], js=told, **QUIET)
-    for changed in (page.units.changed, page.loras.changed, page.tabs.turned):
+    for changed in (page.units.changed, page.loras.changed, page.guidance.changed, page.tabs.turned):
         changed(None, list(values.values()), parts["forecast"], js=told, **QUIET)
 
 
@@ -155,6 +155,7 @@ def takes(spec: ModelSpec) -> dict[str, Any]:
     return {
         "all": list(GenerationRequest.model_fields),
         "fields": sorted(families.fields_of(spec)),
+        "eta": list(checks.samplers_with_eta(spec)),
         "tabs": {
             tab.key: f"{spec.title} does not work in this tab, but in {' and '.join(titles)}."
             if tab.key in needed and needed[tab.key] not in tasks

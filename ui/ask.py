@@ -17,6 +17,7 @@ from pipelines.request import MOST_CONTROLS, MOST_LORAS, GenerationRequest, Inva
 from pipelines.worker import UnknownJob
 from ui import addons, reading, store
 from ui.components.fold import fold
+from ui.components.guidance import guidance_curve
 from ui.components.sizes import presets, size_buttons
 from ui.components.tokens import token_count
 from ui.control import networks
@@ -48,7 +49,8 @@ JS_LAST_SEED = "(seed) => document.getElementById('stage').dataset.seed || seed"
 JS_KEEP = """(kept, ...values) => document.body.dataset.restored
     ? Object.fromEntries(%s.map((name, place) => [name, name === 'controls'
         ? (values[place]?.units ?? []).map(({shown, ...unit}) => unit)
-        : name === 'loras' ? values[place]?.loras ?? [] : values[place]])) : kept"""
+        : name === 'loras' ? values[place]?.loras ?? []
+        : name === 'guidance_points' ? values[place]?.points ?? [] : values[place]])) : kept"""
 JS_RESTORED = "() => { document.body.dataset.restored = '1' }"
 JS_STOP = "() => document.dispatchEvent(new CustomEvent('darkroom:stop', {detail: {keep: %s}}))"
 JS_CHOOSE = "() => document.querySelector('.reader input[type=file]').click()"
@@ -59,6 +61,18 @@ JS_FOLLOWS = """(panel) => {
     return count ? `<p class="follows">Follows ${words}. <a href="#control">Change</a></p>` : '';
 }"""
 JS_SIZE = "(width, height) => ({width, height})"
+JS_LEVEL = "(level) => ({level})"
+JS_CURVE = """(curve) => {
+    const told = (curve?.points ?? []).map(([, value]) => value);
+    const few = told.length > 3 ? [told[0], Math.max(...told), told.at(-1)] : told;
+    return {title: 'Guidance over the steps', word: few.join(' → ')};
+}"""
+JS_ETA = """(sampler, takes, eta) => {
+    const there = takes?.eta?.includes(sampler);
+    document.getElementById('ask-eta')?.classList.toggle('unsampled', !there);
+    return takes?.eta && !there ? 0 : eta;
+}"""
+"""Eta is in sight, and counts, where the sampler takes it."""
 JS_STEPS_RUN = """(strength, steps) => `<p class="runs">runs ${
     Math.min(steps, Math.floor(steps * strength))} of ${steps} steps</p>`"""
 JS_MASK = """(blur, area, soft, inverted) => ({title: 'Mask', word: [blur ? `blur ${blur}` : 'hard edge',
@@ -117,6 +131,10 @@ def lay_out(page: Page) -> tuple[Form, dict[str, Component]]:
         with gr.Row():
             form["scheduler"] = field(Choice, "scheduler", TAB, choices=list(schedulers.names()))
             form["schedule"] = field(Choice, "schedule", TAB, choices=list(schedulers.SCHEDULES))
+        with gr.Row():
+            form["eta"] = field(Slider, "eta", TAB)
+    with fold("Guidance over the steps", f"{TAB}-curve") as parts["curve_fold"]:
+        form["guidance_points"] = page.guidance = guidance_curve(f"{TAB}-guidance_points")
     with gr.Column(elem_classes=["card"]):
         with gr.Row(elem_classes=["size"]):
             form["width"] = field(Number, "width", TAB, step=8, min_width=72)
@@ -280,6 +298,13 @@ def _wire_pictures(page: Page, form: Form, parts: Mapping[str, Any]) -> None:
     sizes = [form["width"], form["height"]]
     gr.on([size.change for size in sizes], None, sizes, page.units, js=JS_SIZE, **QUIET)
 
+    for told_of in (page.guidance.changed, page.guidance.change):
+        told_of(None, page.guidance, parts["curve_fold"], js=JS_CURVE, **QUIET)
+    form["guidance_scale"].change(None, form["guidance_scale"], page.guidance, js=JS_LEVEL, **QUIET)
+    told = [form["scheduler"], parts["takes"], form["eta"]]
+    for changed in (form["scheduler"].change, parts["takes"].change):
+        changed(None, told, form["eta"], js=JS_ETA, **QUIET)
+
     def fit(painted: Any, key: Any) -> dict[Component, Any]:
         """The size that suits a picture; a new border is painted from nothing, so at full strength."""
         if not isinstance(painted, Mapping) or not painted.get("image"):
@@ -361,11 +386,12 @@ def _wire_memory(page: Page, form: Form, parts: Mapping[str, Any]) -> None:
     painters = {name: page.shown[name] for name in PAINTERS}
     fields = {**form, **painters}
     keep = JS_KEEP % json.dumps(list(fields))
-    changes = [one.change for one in form.values() if one not in (page.units, page.loras)]
+    changes = [one.change for one in form.values() if one not in (page.units, page.loras, page.guidance)]
     gr.on(changes, None, [kept, *fields.values()], kept, js=keep, **QUIET)
     for changed in (
         page.units.changed,
         page.loras.changed,
+        page.guidance.changed,
         *(painter.painted for painter in painters.values()),
     ):
         changed(None, [kept, *fields.values()], kept, js=keep, **QUIET)  # gr.on takes no events of gr.HTML

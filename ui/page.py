@@ -51,6 +51,7 @@ class Page:
         """The tab bar and the painters: what a run is asked with besides the form's fields."""
         self.units: Component = gr.State()
         self.loras: Component = gr.State()
+        self.guidance: Component = gr.State()
         self.shelf: Component = gr.State()
         self.gallery: Component = gr.State()
         self.batch: Component = gr.State()

@@ -1,10 +1,12 @@
 // Branch: at the step that is looked at something is changed, and the run goes on from there differently.
 // The form holds what the open run was asked with; what differs from that is what a branch is asked for.
 
+import { Curve } from './curve.js';
 import { el, heard, say, tell } from './dom.js';
 import { Leave } from './explore-branch-leave.js';
 import { Paint } from './explore-branch-paint.js';
 import { Things } from './explore-branch-things.js';
+import { kind } from './guidance.js';
 
 const SAME = 'Nothing is changed yet: the branch would come to the same picture, bit for bit.';
 const OTHERS = (step) => `Nothing is changed yet. The steps before step ${step + 1} were taken with the settings of the run above it; from here on they would be computed with those of this one.`;
@@ -38,9 +40,10 @@ class Branch {
     this.negative = el('textarea.branch-text', { rows: 1, maxLength: 20000, oninput: changed, 'aria-label': 'Leave out (negative prompt) of the branch' });
     this.noise = el('input.branch-number', { type: 'number', min: 0, max: 4294967294, step: 1, placeholder: 'goes on', oninput: changed, 'aria-label': 'Seed of the remaining noise' });
     this.things = new Things(changed);
+    this.curve = new Curve(() => changed());
     this.paint = new Paint(this.explore, changed, (sentence) => this.complain(sentence));
     this.leave = new Leave((what, index) => this.without(what, index));
-    this.more = fold('More to change', labelled('Leave out (negative prompt)', this.negative), this.things.root,
+    this.more = fold('More to change', labelled('Leave out (negative prompt)', this.negative), this.curve.root, this.things.root,
       el('div.branch-pair', {}, labelled('Seed of the remaining noise', this.noise), this.paint.root));
     this.locked = el('dl.branch-locked');
     this.bar = el('div.bar', { hidden: true, role: 'progressbar', 'aria-label': 'Progress of the branch', 'aria-valuemin': 0 }, el('i'));
@@ -81,6 +84,7 @@ class Branch {
     this.negative.value = values.negative_prompt;
     Object.assign(this.guidance, { min: low, max: high, step, value: values.guidance_scale });
     this.noise.value = '';
+    this.showCurve(values.guidance_points ?? []);
     this.things.fill({ values, fields, titles, loras });
     this.paint.fill(this.known);
     this.leave.fill({ prompt: values.prompt, words, loras: values.loras, controls: values.controls, titles });
@@ -90,6 +94,15 @@ class Branch {
     this.draw();
   }
 
+  /** The line of the whole run; what it says of the steps before is taken over with them. */
+  showCurve(points) {
+    const { fields, values } = this.known;
+    this.curve.root.hidden = !fields.guidance_points;
+    this.guidance.disabled = points.length > 0;
+    const level = this.guidance.value === '' ? values.guidance_scale : Number(this.guidance.value);
+    this.curve.show(points, { ...kind(fields.guidance_scale, level, points), title: 'Guidance over the steps' });
+  }
+
   /** What differs from the run: fields of the request by name. */
   changes() {
     const { values } = this.known;
@@ -97,6 +110,7 @@ class Branch {
       prompt: this.prompt.value,
       negative_prompt: this.negative.value,
       guidance_scale: this.guidance.value === '' ? values.guidance_scale : Number(this.guidance.value),
+      guidance_points: this.curve.points,
       ...this.things.value,
       mask_image: this.paint.mask?.key ?? values.mask_image,
     };
@@ -180,6 +194,7 @@ class Branch {
     say(this.hint, this.known && !changed ? same : `${[taken, `${steps(total - step)} computed anew`].filter(Boolean).join(', ')}.`);
     this.go.disabled = !this.known || this.going || !film?.steps.length;
     this.paint.draw(step);
+    if (this.known) this.showCurve(this.curve.points);
     say(this.more.word, this.known ? this.words() : '');
   }
 
@@ -188,12 +203,13 @@ class Branch {
     const { changes, noise_seed: noise, painted } = this.asked;
     return [
       'negative_prompt' in changes ? 'leave out' : '',
+      'guidance_points' in changes ? 'guidance curve' : '',
       'loras' in changes ? 'LoRAs' : '',
       'controls' in changes ? 'control' : '',
       noise !== undefined ? 'noise' : '',
       'mask_image' in changes ? 'mask' : '',
       painted ? 'painted on' : '',
-    ].filter(Boolean).join(', ') || 'leave out, LoRAs, control, noise, paint';
+    ].filter(Boolean).join(', ') || 'leave out, guidance curve, LoRAs, control, noise, paint';
   }
 }
 

@@ -1,5 +1,6 @@
 // One control unit's card: what it follows, how strongly, when, and what to do with it. units.js holds the rest.
 
+import { Curve } from './curve.js';
 import { el, icon, say } from './dom.js';
 import { between, choice, picks, slider, span, toggle } from './unit-fields.js';
 import { figure } from './unit-figure.js';
@@ -64,6 +65,7 @@ export class Card {
     this.when = between('When it counts', fields.control_guidance_start, fields.control_guidance_end, (start, end) =>
       this.set({ control_guidance_start: start, control_guidance_end: end }),
     );
+    this.curve = new Curve(set('points'));
     this.resize = choice('Another shape (resize)', fields.resize_mode.hint, set('resize_mode'));
     this.mode = choice('Lead (control mode)', fields.control_mode.hint, set('control_mode'));
     this.body.append(
@@ -72,6 +74,7 @@ export class Card {
       this.thresholds,
       el('div.unit-row', {}, this.preprocessor.root, this.network.root),
       el('div.unit-row', {}, this.weight.root, this.when.root),
+      this.curve.root,
       el('div.unit-row', {}, this.resize.root, this.mode.root),
     );
     this.built = true;
@@ -221,6 +224,7 @@ export class Card {
     this.showNetwork();
     this.weight.show(unit.controlnet_conditioning_scale);
     this.when.show(unit.control_guidance_start, unit.control_guidance_end);
+    this.curve.show(unit.points ?? []);
     this.resize.show(unit.resize_mode, [{ title: '', options: value.fields.resize_mode.choices }]);
     this.resize.root.hidden = kind === 'pose'; // a pose is drawn at the size
     this.mode.show(unit.control_mode, [{ title: '', options: value.fields.control_mode.choices }]);
@@ -248,5 +252,5 @@ export class Card {
 function summary(unit) {
   const { control_guidance_start: from, control_guidance_end: to } = unit;
   const weight = Number(unit.controlnet_conditioning_scale.toFixed(2));
-  return [`weight ${weight}`, span(from, to), unit.on ? 'on' : 'off'].filter(Boolean).join(' · ');
+  return [`weight ${weight}`, span(from, to), unit.points?.length ? 'curve' : '', unit.on ? 'on' : 'off'].filter(Boolean).join(' · ');
 }

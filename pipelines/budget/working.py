@@ -85,6 +85,6 @@ _ONE_SAMPLE = frozenset({"Flux", "Flux2", "ZImage"})
 
 def samples(model: ModelSpec, request: GenerationRequest) -> int:
     """How many samples an evaluation has: the guided ones are doubled, editing by instruction trebles."""
-    if request.guidance_scale <= 1 or model.family in _ONE_SAMPLE:
+    if request.guidance_peak <= 1 or model.family in _ONE_SAMPLE:
         return 1
     return 3 if getattr(model, "variant", "") == "edit" and model.family in ("SD", "SDXL") else 2

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.controlnet.control_curves import follow_curves
 from pipelines.controlnet.control_files import HUB, Sizes, Sort, misfit, sizes_of, sizes_of_model
 from pipelines.controlnet.control_networks import (
     NO_PIPELINE,
@@ -37,6 +38,7 @@ __all__ = [
     "check",
     "control_kwargs",
     "control_map",
+    "follow_curves",
     "load",
     "matches",
     "suited",

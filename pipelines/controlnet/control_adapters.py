@@ -11,6 +11,8 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pipelines.curves import value_at
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -110,6 +112,8 @@ class AdapterHook:
             if now / total < unit.control_guidance_start or (now + 1) / total > unit.control_guidance_end:
                 continue
             led = [torch.cat([feature] * (len(sample) // len(feature))) for feature in features]
+            if unit.points:
+                led = [one * value_at(unit.points, now / total) for one in led]
             if unit.control_mode == "control" and len(sample) > 1:
                 led = [torch.cat([one[: len(one) // 2] * 0, one[len(one) // 2 :]]) for one in led]
             summed = [a + b for a, b in zip(summed, led)] if summed else led

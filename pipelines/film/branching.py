@@ -32,6 +32,7 @@ LOCKED = (
     "image",
     "vae",
     "refiner",
+    "eta",
 )
 """What defines the steps that a branch takes over."""
 

@@ -18,6 +18,7 @@ _TITLES: Mapping[str, str] = {
     "prompt": "prompt",
     "negative_prompt": "leave out",
     "guidance_scale": "guidance",
+    "guidance_points": "guidance curve",
     "loras": "LoRAs",
     "controls": "control",
     "mask_image": "mask",
@@ -110,6 +111,8 @@ def _told(name: str, before: Any, now: Any) -> str:
     title = _TITLES[name]
     if name in ("prompt", "negative_prompt"):
         return _words(title, str(before), str(now))
+    if name == "guidance_points":
+        return "guidance curve" if now else "guidance level"
     if name == "guidance_scale":
         return f"{title} {now:g}"
     if name == "loras":

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pipelines import families, refining
+from pipelines.curves import value_at
 from pipelines.events import Loading
 from pipelines.library.addons import AddonSpec, misfit
 from pipelines.lora import adapter_tags
@@ -152,14 +153,7 @@ def factor_at(lora: LoraWeight, index: int, total: int) -> float:
     share = index / total if total else 0.0
     if share < lora.start or (share >= lora.end and lora.end < 1):
         return 0.0
-    if not lora.points:
-        return 1.0
-    before = [point for point in lora.points if point[0] <= share]
-    after = [point for point in lora.points if point[0] > share]
-    if not before or not after:
-        return after[0][1] if after else before[-1][1]
-    (left, low), (right, high) = before[-1], after[0]
-    return low + (high - low) * (share - left) / (right - left)
+    return value_at(lora.points, share)
 
 
 @dataclass

@@ -216,8 +216,9 @@ def sd3() -> Any:
     )
 
 
-def flux() -> Any:
-    """A FluxPipeline without distilled guidance; VAE scale 2, latents packed two by two."""
+def flux(guided: bool = False) -> Any:
+    """A FluxPipeline; VAE scale 2, latents packed two by two. guided: guidance is an input of the
+    transformer, as in FLUX.1 [dev]."""
     import torch
     from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
     from transformers import CLIPTextModel
@@ -233,6 +234,7 @@ def flux() -> Any:
         joint_attention_dim=32,
         pooled_projection_dim=32,
         axes_dims_rope=[4, 4, 8],
+        guidance_embeds=guided,
     ).eval()
     config = _clip_config(hidden_act="gelu", projection_dim=32)
     return FluxPipeline(

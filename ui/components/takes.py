@@ -6,9 +6,10 @@ from ui.components.base import Scripted, script
 
 
 def taken(elem_id: str) -> Scripted:
-    """The component. Its value: {"all", "fields", "tabs"}: names of all fields that may go, of those that
-    stay, and for each tab's key why the model cannot work there, or "". Event: `picked`, when a VAE or text
-    encoder was chosen elsewhere in the page; the value then has "pick", its field and key."""
+    """The component. Its value: {"all", "fields", "eta", "tabs"}: names of all fields that may go, of those
+    that stay, of the samplers that take eta, and for each tab's key why the model cannot work there, or "".
+    Event: `picked`, when a VAE or text encoder was chosen elsewhere in the page; the value then has "pick",
+    its field and key."""
     return Scripted(
         value={},
         elem_id=elem_id,

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from pipelines import checks
+from pipelines import checks, families
 from pipelines.film.trajectory import RunInfo, UnknownTrajectory, run_id
 from pipelines.film.tree import wanted
 from pipelines.film.without import left_out, words
@@ -18,7 +18,15 @@ from ui import store
 from ui.components.base import Answer, Asked
 from ui.components.units import described
 
-CHANGED = ("prompt", "negative_prompt", "guidance_scale", "loras", "controls", "mask_image")
+CHANGED = (
+    "prompt",
+    "negative_prompt",
+    "guidance_scale",
+    "guidance_points",
+    "loras",
+    "controls",
+    "mask_image",
+)
 """Fields of a request that a branch may change."""
 
 MORE = ("noise_seed", "painted", "painted_on")
@@ -34,6 +42,7 @@ LOCKED = (
     ("num_inference_steps", "Steps", "They space the noise levels of the steps before."),
     ("size", "Size", "The latents have it."),
     ("strength", "Strength", "It says at which noise level the run began."),
+    ("eta", "Eta", "The steps before drew their noise by it."),
     (
         "seed",
         "Seed",
@@ -59,6 +68,7 @@ def branching(worker: Worker, asked: Asked) -> Answer:
         "words": [list(place) for place in words(str(values.get("prompt", "")))],
         "fields": {
             "guidance_scale": described("guidance_scale", GenerationRequest.model_fields["guidance_scale"]),
+            "guidance_points": _takes_curve(worker, run),
             "lora": described("weight", LoraWeight.model_fields["weight"]),
             "control": described(
                 "controlnet_conditioning_scale", ControlUnit.model_fields["controlnet_conditioning_scale"]
@@ -172,6 +182,15 @@ def _loras(worker: Worker, run: RunInfo) -> list[Answer]:
     return sorted(rows, key=lambda row: str(row["title"]).lower())
 
 
+def _takes_curve(worker: Worker, run: RunInfo) -> bool:
+    """Whether guidance may change over the steps with the run's model."""
+    try:
+        model = worker.library.find(run.model or str(wanted(run).get("model")))
+    except InvalidRequest:
+        return False
+    return "guidance_points" in families.fields_of(model)
+
+
 def _value(run: RunInfo, values: Mapping[str, Any], key: str) -> str:
     """A locked setting in words; empty where the run has none."""
     if key == "model":
@@ -182,6 +201,8 @@ def _value(run: RunInfo, values: Mapping[str, Any], key: str) -> str:
         return f"{values['strength']:g}" if values.get("image") else ""
     if key == "schedule" and values[key] == "Automatic":
         return ""
+    if key == "eta":
+        return f"{values['eta']:g}" if values["eta"] else ""
     return str(values.get(key, ""))
 
 
