@@ -38,6 +38,9 @@ ANSWERS = {
     "film": "films.film",
     "decode": "films.decode",
     "attention": "films.attention",
+    "schedules": "films.schedules",
+    "noised": "films.noised",
+    "perceptual": "films.perceptual",
 }
 """What an engine can be asked -> the method of the manager, or of a part of it, that answers."""
 

@@ -91,6 +91,12 @@ class PipelineManager:
             library,
             self.look,
             lambda key: self._stored(key, "branch").rgb(),
+            lambda asked: self.load(
+                asked.model,
+                vae=asked.vae,
+                text_encoder=asked.text_encoder,
+                quantisation=asked.quantisation,
+            ),
         )
         self.compiler = Compiler(self.models.tell)
         self.turn = Turn()

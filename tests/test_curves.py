@@ -45,7 +45,7 @@ def _manager(library: ModelLibrary, folders: pytest.TempPathFactory) -> Pipeline
         library,
         devices.choose("cpu", "float32"),
         Outputs(folders.mktemp("outputs")),
-        PictureStore(folders.mktemp("inputs")),
+        PictureStore(folders.mktemp("data") / "inputs"),
     )
 
 

@@ -61,7 +61,7 @@ JS_FOLLOWS = """(panel) => {
     return count ? `<p class="follows">Follows ${words}. <a href="#control">Change</a></p>` : '';
 }"""
 JS_SIZE = "(width, height) => ({width, height})"
-JS_LEVEL = "(level) => ({level})"
+JS_LEVEL = "(level) => { document.dispatchEvent(new CustomEvent('darkroom:level', {detail: level})) }"
 JS_CURVE = """(curve) => {
     const told = (curve?.points ?? []).map(([, value]) => value);
     const few = told.length > 3 ? [told[0], Math.max(...told), told.at(-1)] : told;
@@ -300,7 +300,7 @@ def _wire_pictures(page: Page, form: Form, parts: Mapping[str, Any]) -> None:
 
     for told_of in (page.guidance.changed, page.guidance.change):
         told_of(None, page.guidance, parts["curve_fold"], js=JS_CURVE, **QUIET)
-    form["guidance_scale"].change(None, form["guidance_scale"], page.guidance, js=JS_LEVEL, **QUIET)
+    form["guidance_scale"].change(None, form["guidance_scale"], js=JS_LEVEL, **QUIET)
     told = [form["scheduler"], parts["takes"], form["eta"]]
     for changed in (form["scheduler"].change, parts["takes"].change):
         changed(None, told, form["eta"], js=JS_ETA, **QUIET)

@@ -18,8 +18,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ui.components.base import ASSETS_URL
 
 STYLES = (
-    *"tokens gradio layout stage painter pose units loras models fetch".split(),
-    *"explore branch words share lessons gallery viewer tabs".split(),
+    *"tokens gradio layout stage painter pose units loras curves models fetch".split(),
+    *"explore branch words lab share lessons gallery viewer tabs".split(),
 )
 
 HEAD = (

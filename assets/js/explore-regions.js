@@ -15,4 +15,6 @@ export const REGIONS = [
   { name: 'tree', side: 'Branch', load: () => import('./explore-tree.js') },
   { name: 'words', side: 'Words', load: () => import('./explore-words.js') },
   { name: 'compare', side: 'Compare', load: () => import('./explore-compare.js') },
+  { name: 'lab', side: 'Lab', load: () => import('./explore-lab.js') },
+  { name: 'forward', side: 'Lab', load: () => import('./explore-forward.js') },
 ];

@@ -1,7 +1,7 @@
 // Guidance over the steps: a curve that takes the place of the slider's one value.
 
 import { Curve } from './curve.js';
-import { el, say } from './dom.js';
+import { el, heard, say } from './dom.js';
 
 const TOP = 12; // the guidance at the sheet's upper edge, unless more is asked for
 const REST = 150; // milliseconds until changes that follow each other closely are told
@@ -13,7 +13,8 @@ export function kind({ low, high, step }, level, points) {
 }
 
 export function mount({ root, props, trigger }) {
-  let value = { points: [], level: 7, low: 1, high: 30, step: 0.5 };
+  let value = { points: [], low: 1, high: 30, step: 0.5 };
+  let level = Number(document.querySelector('#ask-guidance_scale input')?.value) || 7; // what the slider says
   let resting = null;
   const curve = new Curve((points) => changed(points));
   const hint = el('p.guidance-hint');
@@ -30,11 +31,13 @@ export function mount({ root, props, trigger }) {
 
   const draw = () => {
     document.getElementById('ask-guidance_scale')?.classList.toggle('overruled', value.points.length > 0);
-    curve.show(value.points, kind(value, value.level, value.points));
+    curve.show(value.points, kind(value, level, value.points));
     say(hint, value.points.length
       ? 'The curve counts, from the first step on the left to the last on the right; the slider does not.'
-      : `${value.level} at every step. Click on the sheet to draw a curve; 1 switches guidance off.`);
+      : `${level} at every step. Click on the sheet to draw a curve; 1 switches guidance off.`);
   };
+
+  heard('level', (now) => root.isConnected && ((level = now), draw()));
 
   /** A value, or a part of one: what it does not name stays as it is. */
   const show = (told) => {

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines import checks
 from pipelines.families import FAMILIES
-from pipelines.film import attention, branching, compare, develop, looking, resuming
+from pipelines.film import attention, branching, compare, develop, forward, looking, resuming
+from pipelines.film.forward import Noising, Schedules
+from pipelines.film.perceptual import Perceptual
 from pipelines.film.recording import Recording, take_over
-from pipelines.film.trajectory import RunInfo, State, TrajectoryStore, new_run
+from pipelines.film.trajectory import RunInfo, State, TrajectoryStore, UnknownTrajectory, new_run
 from pipelines.latents import scale_of
 from pipelines.pictures import key_of
 from pipelines.preview import LatentToRGB, encoded
+from pipelines.request import GenerationRequest
+from pipelines.resizing import resized
 from pipelines.run import GenerationCancelled, GenerationPaused
 
 if TYPE_CHECKING:
@@ -25,7 +30,7 @@ if TYPE_CHECKING:
     from pipelines.film.replay import Replay
     from pipelines.library.models import ModelLibrary
     from pipelines.load.loaded import LoadedModel
-    from pipelines.request import Branch, GenerationRequest
+    from pipelines.request import Branch
     from pipelines.run import Control, PictureRun
 
 
@@ -39,8 +44,12 @@ class Films:
         library: ModelLibrary,
         look: looking.Looking,
         picture: Callable[[str], Image],
+        load: Callable[[GenerationRequest], LoadedModel],
     ):
         self.store, self._library, self._look, self._picture = store, library, look, picture
+        self._load = load
+        self._lines: dict[tuple[str, int], list[dict[str, Any]]] = {}
+        self._perceptual: dict[tuple[Path, Path], Perceptual] = {}
 
     # While it runs
 
@@ -143,6 +152,42 @@ class Films:
         """See pipelines.film.compare."""
         return compare.compare(self.store, first, second, _developed)
 
+    def schedules(self, id: str, steps: int) -> list[dict[str, Any]]:
+        """What every sampler and schedule keeps of a picture, for the model of a run; see
+        pipelines.film.forward. Raises as `decode`."""
+        request = forward.request_of(self.store.get(id), self._library)
+        if (request.model, steps) not in self._lines:  # some samplers take half a second to be made
+            found: list[Schedules] = []
+            self._look(request, 0, lambda look: found.append(Schedules.of(self._load(request))))
+            lines = forward.levels(found[0], checks.samplers_of(found[0].spec), steps)
+            self._lines[request.model, steps] = lines
+        return self._lines[request.model, steps]
+
+    def noised(self, id: str, picture: str, sampler: str, schedule: str, steps: int) -> list[dict[str, Any]]:
+        """A stored picture, or the run's own where none is named, noised along a schedule of the run's model;
+        see pipelines.film.forward. Raises as `decode`."""
+        run = self.store.get(id)
+        request = forward.request_of(run, self._library)
+        given = self._picture(picture) if picture else _finished(run)
+        shown = resized(given, request.width, request.height, "crop and resize")
+        told: list[dict[str, Any]] = []
+
+        def see(look: looking.Look) -> None:
+            noising = Noising(Schedules.of(self._load(request)), sampler, schedule, steps)
+            told.extend(forward.noised(noising, look.run, shown))
+
+        self._look(request, run.index, see)
+        return told
+
+    def perceptual(self, files: tuple[Path, Path], reference: str, ids: Sequence[str]) -> dict[str, float]:
+        """LPIPS of the finished pictures of `ids` to the one of `reference`, where both are of one size.
+        files: see perceptual.weights. Raises `UnknownTrajectory`, ValueError for other files."""
+        if files not in self._perceptual:
+            self._perceptual[files] = Perceptual(files)
+        measure, one = self._perceptual[files], _finished(self.store.get(reference))
+        others = {id: _finished(self.store.get(id)) for id in ids}
+        return {id: measure(one, other) for id, other in others.items() if other.size == one.size}
+
     def decode(self, id: str, step: int, what: str) -> bytes:
         """A PNG file of a step's predicted picture ("x0") or of what came into it ("x_t"), or the finished
         picture ("picture"), by the run's own pipeline. Raises `UnknownTrajectory`, `CannotLook` and
@@ -152,6 +197,15 @@ class Films:
     def attention(self, id: str, step: int) -> dict[str, Any]:
         """Where the words of a step acted: see pipelines.film.attention.told. Raises as `decode`."""
         return attention.told(self.store.get(id), attention.listen(self.store, self._look, id, step))
+
+
+def _finished(run: RunInfo) -> Image:
+    from PIL import Image
+
+    try:
+        return Image.open(run.picture).convert("RGB")
+    except (OSError, ValueError, AttributeError):
+        raise UnknownTrajectory("This run has no finished picture to be noised: drop another one.") from None
 
 
 def _developed(run: RunInfo, latents: Tensor) -> Image:

@@ -31,12 +31,12 @@ OUT_OF_MEMORY = (
 TENSORS: Mapping[str, str] = {"x0": "pred_original_sample", "x_t": "sample"}
 """What of a step can be decoded -> its tensor."""
 
-_WITHOUT_PICTURE: Mapping[str, Any] = {
+WITHOUT_PICTURE: Mapping[str, Any] = {
     "image": None,
     "mask_image": None,
     **{f"extend_{side}": 0 for side in ("left", "top", "right", "bottom")},
 }
-_WITHOUT_HELP: Mapping[str, Any] = {"controls": (), "loras": (), "refiner": "", "compiled": False}
+WITHOUT_HELP: Mapping[str, Any] = {"controls": (), "loras": (), "refiner": "", "compiled": False}
 """What decoding does not ask for: all that the denoiser listens to."""
 
 
@@ -75,9 +75,9 @@ def decode(
     run = store.get(id)
     finished = what == "picture"
     latents = store.read_latents(id) if finished else store.read_step(id, step)[0][TENSORS[what]]
-    request = request_of(run).model_copy(update=_WITHOUT_HELP)
+    request = request_of(run).model_copy(update=WITHOUT_HELP)
     if not finished and "text2image" in families.tasks_of(library.find(request.model)):
-        request = request.model_copy(update=_WITHOUT_PICTURE)  # it may be gone, and would be encoded in vain
+        request = request.model_copy(update=WITHOUT_PICTURE)  # it may be gone, and would be encoded in vain
     file = io.BytesIO()
 
     def see(look: Look) -> None:

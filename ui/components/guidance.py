@@ -17,8 +17,8 @@ from ui.components.base import Scripted, WithoutStub, script
 class GuidanceCurve(Scripted, metaclass=WithoutStub):
     """The sheet; `preprocess` gives what the request's field `guidance_points` takes.
 
-    Its value: {"points", "level", "low", "high", "step"}, each of them or only some; what a value does not
-    name stays as it was. `level`: what the slider says.
+    Its value: {"points", "low", "high", "step"}, each of them or only some; what a value does not name stays
+    as it was. What the slider says is told to the sheet by the event `darkroom:level`.
     """
 
     still: Mapping[str, Any] = MappingProxyType({})
@@ -43,7 +43,7 @@ def guidance_curve(elem_id: str) -> GuidanceCurve:
     low, high, step = limits(field)
     still = {"low": low, "high": high, "step": step}
     curve = GuidanceCurve(
-        value={"points": [], "level": field.default, **still},
+        value={"points": [], **still},
         label=GenerationRequest.model_fields["guidance_points"].title,
         elem_id=elem_id,
         elem_classes=["plain", "field"],

@@ -15,7 +15,7 @@ import gradio as gr
 from pipelines.worker import Worker
 from ui.components.base import Answer, Ask, Asked
 from ui.components.explore import explorer
-from ui.explore import branch, compare, film, lessons, runs, share, tree, words
+from ui.explore import branch, compare, film, forward, lab, lessons, runs, share, tree, words
 from ui.explore.runs import URL
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ REGIONS: tuple[Mapping[str, Verb], ...] = (
     compare.ANSWERS,
     words.ANSWERS,
     lessons.ANSWERS,
+    lab.ANSWERS,
+    forward.ANSWERS,
 )
 """The regions' `ANSWERS`, one row each."""
 
@@ -47,6 +49,7 @@ def add_routes(app: FastAPI, worker: Worker) -> None:
     film.add_routes(app, worker)
     share.add_routes(app, worker)
     words.add_routes(app, worker)
+    forward.add_routes(app, worker)
 
 
 def asks(worker: Worker) -> dict[str, Ask]:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 STARTING = "The engine is still starting: the run opens as soon as it is up."
 BUSY = "The engine was busy with a picture for too long: look here again once that is finished."
+FACTS = ("timestep", "sigma", "guidance_norm", "change", "alpha_bar", "snr")
+"""What is told of a step besides its pictures, where it is known."""
 LOOKS = ("x0", "x_t")
 """What of a step can be decoded in full."""
 
@@ -50,7 +52,7 @@ def packed(film: Mapping[str, Any], start: int = 0) -> bytes:
         lanes = {name: put(jpeg) for name, jpeg in step["lanes"].items() if jpeg}
         if step.get("channels"):
             lanes["channels"] = put(step["channels"])
-        told = {name: step.get(name) for name in ("index", "timestep", "sigma", "guidance_norm", "change")}
+        told = {name: step.get(name) for name in ("index", *FACTS)}
         steps.append({**told, "lanes": lanes})
     head = json.dumps({"run": film["run"], "steps": steps, "still_from": film.get("still_from")}).encode()
     return b"".join([struct.pack("<I", len(head)), head, *pictures])
