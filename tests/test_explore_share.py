@@ -20,11 +20,13 @@ from starlette.testclient import TestClient
 
 from pipelines.controlnet.control import ControlLibrary
 from pipelines.film import showing
+from pipelines.film.unpacking import MOST_BYTES
 from pipelines.library.models import ModelLibrary
 from tests.support.films import Films
 from tests.test_explore import _ok, unpacked
 from tests.test_film_sharing import Copy, recorded
 from ui import explore
+from ui.doors.table import FILE_BYTES, LARGE
 from ui.explore import replay, share
 
 HOSTILE = "</script><script>alert(1)</script><!-- <b onclick='x'>\"&amp;\u2028"
@@ -221,3 +223,9 @@ def test_what_is_no_film_is_refused_by_the_route(films: Films, client: TestClien
     assert client.post("import", content=b"", headers=zipped).status_code == 422
     assert client.post("import", content=b"x").status_code == 415  # what a foreign page's form could send
     assert films.trajectories.list() == []
+
+
+def test_a_film_may_be_larger_than_a_picture() -> None:
+    """The guard knows the route by its whole path."""
+    assert set(LARGE) == {f"/{explore.URL}/import"}
+    assert LARGE[f"/{explore.URL}/import"] >= MOST_BYTES > FILE_BYTES

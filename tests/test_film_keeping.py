@@ -3,8 +3,11 @@
 from pathlib import Path
 
 import pytest
+import torch
 
+from pipelines.film.recording import Recording
 from pipelines.film.trajectory import STEPS, TrajectoryStore, UnknownTrajectory, new_run, run_id, step_name
+from pipelines.recorder import Step
 
 
 def job(number: int) -> str:
@@ -45,3 +48,19 @@ def test_the_budget_takes_the_trash_first_and_spares_what_is_pinned(tmp_path: Pa
     assert [run.id for run in store.list()] == [pinned]
     with pytest.raises(UnknownTrajectory, match="not there any more"):
         store.get(old)
+
+
+@pytest.mark.parametrize("format", [torch.contiguous_format, torch.channels_last])
+def test_what_is_read_back_lies_in_memory_as_it_lay(tmp_path: Path, format: torch.memory_format) -> None:
+    """Convolutions round otherwise where the channels lie last, and a branch would part from its parent."""
+    store = TrajectoryStore(tmp_path)
+    film = Recording(store, new_run(job(1), 0, request={}))
+    sample = torch.randn(1, 4, 6, 8).to(memory_format=format)
+    film.step(Step(0, 1.0, 1.0, 0.7, 0.7, sample, sample * 2, sample * 3, sample), None)
+    film.latents(sample)
+    film.close("finished")
+    tensors, facts = store.read_step(film.run.id, 0)
+    assert all(tensor.is_contiguous(memory_format=format) for tensor in tensors.values())
+    assert torch.equal(tensors["sample"], sample) and tensors["sample"].stride() == sample.stride()
+    assert torch.equal(store.read_latents(film.run.id), sample) and facts["alpha"] == 0.7
+    assert store.read_latents(film.run.id).stride() == sample.stride()

@@ -114,7 +114,8 @@ def step(index: int, **change: Any) -> bytes:
     names = ("sample", "model_output", "pred_original_sample", "unconditional", "conditional")
     tensors = {name: torch.randn(SHAPE, generator=draw) for name in names}
     facts = {"timestep": 900.0, "sigma": 1.0, "alpha": 0.7, "noise": 0.7, **change.pop("facts", {})}
-    return save({**tensors, **change}, {"step": json.dumps(facts)})
+    orders = change.pop("orders", {"sample": [0, 2, 3, 1]})
+    return save({**tensors, **change}, {"step": json.dumps(facts), "orders": json.dumps(orders)})
 
 
 def test_a_run_is_the_same_in_another_copy(here: Copy, there: Copy) -> None:
@@ -297,6 +298,8 @@ HOSTILE: dict[str, tuple[Tamper, str]] = {
     ),
     "guidance of half": (with_file(FIRST, step(0, conditional=OTHER)), "guidance"),
     "noise that is none": (with_file(FIRST, step(0, facts={"alpha": float("nan")})), "nothing sound"),
+    "an order of other sides": (with_file(FIRST, step(0, orders={"sample": [0, 1, 2, 9]})), "nothing sound"),
+    "an order of nothing": (with_file(FIRST, step(0, orders={"evil": [0]})), "nothing sound"),
     "noise in words": (with_file(FIRST, step(0, facts={"noise": "much"})), "nothing sound"),
     "other last latents": (with_file("latents.safetensors", save({"latents": OTHER})), "last latents"),
     "no picture": (with_file("picture.png", b"\x89PNG\r\n\x1a\n" + bytes(99)), "cannot be read"),
@@ -383,21 +386,20 @@ def painted(worker: Worker, job: str) -> str:
     return f"{job}-0"
 
 
-@pytest.mark.parametrize("task", ["text2image", "inpaint"])
+@pytest.mark.parametrize("task", ["text2image", "image2image", "inpaint"])
 def test_a_branch_of_what_came_from_elsewhere_is_the_same_to_the_bit(
     workers: tuple[Worker, Worker], tmp_path: Path, task: str
 ) -> None:
     first, second = workers
     asked: dict[str, Any] = {**WHOLE, "scheduler": "Euler a"}
+    if task != "text2image":
+        asked["image"] = first.store.put(png("green")).key
     if task == "inpaint":
         mask = Image.new("L", (64, 64))
         mask.paste(255, (16, 16, 48, 48))
         buffer = io.BytesIO()
         mask.save(buffer, "PNG")
-        asked |= {
-            "image": first.store.put(png("green")).key,
-            "mask_image": first.store.put(buffer.getvalue()).key,
-        }
+        asked["mask_image"] = first.store.put(buffer.getvalue()).key
     run = painted(first, first.submit(GenerationRequest.parse(asked)))
     with (tmp_path / "film.zip").open("wb") as file:
         pack(first.trajectories, first.store, run, file)

@@ -14,7 +14,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.film.trajectory import LATENTS, STEPS, RunInfo, State, TrajectoryStore, put_file, step_name
+from pipelines.film.trajectory import (
+    LATENTS,
+    STEPS,
+    RunInfo,
+    State,
+    TrajectoryStore,
+    order_of,
+    put_file,
+    step_name,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,11 +119,13 @@ def take_over(store: TrajectoryStore, parent: str, child: str, count: int) -> No
 def _copied(tensor: Tensor) -> Tensor:
     import torch
 
-    return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+    return tensor.detach().to("cpu", copy=True, memory_format=torch.preserve_format)
 
 
 def _save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     from safetensors.torch import save
 
-    data = save(dict(tensors), {"step": json.dumps(dict(facts))})
+    orders = {name: order for name, tensor in tensors.items() if (order := order_of(tensor)) is not None}
+    about = {"step": json.dumps(dict(facts)), "orders": json.dumps(orders)}
+    data = save({name: tensor.contiguous() for name, tensor in tensors.items()}, about)
     put_file(path, lambda part: part.write_bytes(data))

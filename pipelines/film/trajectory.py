@@ -162,8 +162,11 @@ class TrajectoryStore:
         try:
             with safe_open(path, "pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-                facts = json.loads((file.metadata() or {}).get("step", "{}"))
-        except (OSError, SafetensorError, ValueError):
+                told = file.metadata() or {}
+                facts, orders = (json.loads(told.get(name, "{}")) for name in ("step", "orders"))
+                for name, order in orders.items():
+                    tensors[name] = ordered(tensors[name], order)
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError):
             raise UnknownTrajectory(f"{what} of the recorded run is not there, or its file is cut.") from None
         return tensors, facts
 
@@ -271,6 +274,26 @@ def step_name(index: int) -> str:
 def run_id(job: str, index: int) -> str:
     """The id of the run that paints picture `index` of a job."""
     return f"{job}-{index}"
+
+
+def order_of(tensor: Tensor) -> list[int] | None:
+    """How a tensor lies in memory: its sides, that with the longest stride first. None where that is their
+    own order, or where it is no whole piece of memory.
+
+    Convolutions round otherwise for another order (channels last), so what is read back has to lie as it lay.
+    """
+    if tensor.is_contiguous():
+        return None
+    order = sorted(range(tensor.dim()), key=lambda side: (-tensor.stride(side), side))
+    return order if tensor.permute(order).is_contiguous() else None
+
+
+def ordered(tensor: Tensor, order: Sequence[int]) -> Tensor:
+    """The same numbers lying in that order. Raises ValueError for what is no order of its sides."""
+    if sorted(order) != list(range(tensor.dim())):
+        raise ValueError("no order of these sides")
+    back = sorted(range(len(order)), key=order.__getitem__)
+    return tensor.permute(*order).contiguous().permute(*back)
 
 
 def put_file(path: Path, write: Callable[[Path], Any]) -> None:

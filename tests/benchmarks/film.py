@@ -29,9 +29,9 @@ def recording_sd(data: Path) -> Iterator[Figure]:
     build("sd1", data / "models" / "sd15", torch.float16, 0)
     manager = _manager(data, [data / "models"])
     request = GenerationRequest(
-        prompt=PROMPT, seed=1, model="sd15", width=512, height=512, num_inference_steps=4
+        prompt=PROMPT, seed=1, model="sd15", width=512, height=512, num_inference_steps=3
     )
-    yield from _measured(manager, request, "SD 1.5's size at 512", 3)
+    yield from _measured(manager, request, "SD 1.5's size at 512", 2)
 
 
 def _manager(data: Path, models: list[Path]) -> Any:

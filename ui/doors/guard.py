@@ -18,7 +18,7 @@ from ui import feed, store
 from ui.doors import asked, limits
 from ui.doors.asked import Refused
 from ui.doors.limits import TooMuch
-from ui.doors.table import API, JSON_BYTES, OWN, OWN_PICTURES, OWN_STILL, READ, Door, gradios
+from ui.doors.table import API, JSON_BYTES, LARGE, OWN, OWN_PICTURES, OWN_STILL, READ, Door, gradios
 
 if TYPE_CHECKING:
     from gradio import Blocks
@@ -130,7 +130,8 @@ class Guard:
                     return OWN_STILL, True
                 methods = tuple(getattr(route, "methods", None) or READ) if isinstance(route, Route) else READ
                 still = scope["path"] in OWN_PICTURES
-                return Door("", methods, still=still, most=OWN.most), True
+                most = LARGE.get(scope["path"], OWN.most)
+                return Door("", methods, still=still, most=most), True
         if ".." in scope["path"].split("/") or "\0" in scope["path"] or "\\" in scope["path"]:
             return None, False
         if scope["path"].startswith(f"{API}/file=") and "://" in scope["path"][:60]:

@@ -62,6 +62,10 @@ OWN = Door("", ("GET", "HEAD", "POST", "PUT", "DELETE"), most=FILE_BYTES + ENVEL
 """What every route of the program's own is: behind the password, and no larger than a file."""
 OWN_PICTURES = ("/darkroom/gallery/thumb", "/darkroom/gallery/file")
 """Routes of the program's own that give unchanging files: a scrolled gallery asks for hundreds a second."""
+FILM_BYTES = 2 << 30
+"""The largest film that is taken in: its latents are as many as its steps."""
+LARGE = {"/darkroom/explore/import": FILM_BYTES}
+"""The program's own routes that take more than a file."""
 OWN_STILL = Door("", public=True, still=True)
 """The program's styles, scripts and fonts."""
 
