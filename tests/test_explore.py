@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from pipelines.turn import Busy
 from tests.support.films import Films, film
 from ui import explore
 from ui.explore.film import packed
@@ -122,6 +123,19 @@ def test_no_picture_from_outside_of_the_outputs_is_shown(
     outside.write_bytes(Path(films.info(run).picture).read_bytes())
     films.trajectories.change(run, picture=str(outside))
     assert client.get(f"/darkroom/explore/thumb?run={run}").status_code == 404
+
+
+@pytest.mark.parametrize("what", ["decode", "attention"])
+def test_while_a_picture_is_painted_a_look_is_put_off(
+    films: Films, client: TestClient, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    def busy(*given: Any) -> Any:
+        raise Busy("A picture is being painted.")
+
+    monkeypatch.setattr(films, "call", busy)
+    answer = client.get(f"/darkroom/explore/{what}?run={films.add(RUN, 3, 'a house')}&step=1")
+    assert (answer.status_code, answer.json()) == (409, {"problem": "A picture is being painted."})
+    assert "cache-control" not in answer.headers
 
 
 def test_before_the_engine_is_up_the_film_is_promised(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from pipelines.film.attention import shares
 from pipelines.turn import CannotLook
 from pipelines.worker import Worker
 from tests.support import tiny_families
-from tests.test_film_decode import SAMPLERS, opened, png, run
+from tests.test_film_decode import SAMPLERS, opened, pixels, png, run
+from ui.explore import words
 
 KINDS = ("sdxl", "sd3", "flux", "chroma", "pixart-sigma", "pix2pix", "sana")
 PROMPT = "a (red:1.3) house, trees"
@@ -80,7 +82,54 @@ def test_a_word_that_was_cut_off_is_found_nowhere() -> None:
     assert reading.places(["f", "x", "g", "f", "f"], [text]) == [(0,), (), (1,), (2,), ()]
 
 
+def test_house_acts_where_the_house_is_and_words_for_the_sky_do_not(worker: Worker) -> None:
+    prompt = "a red house in the snow at night"
+    id = run(worker, prompt=prompt, width=256, height=256, num_inference_steps=12)
+    found = heard(worker, id, 8)
+    red, green, blue = pixels(Path(worker.trajectories.get(id).picture)).astype(int).transpose(2, 0, 1)
+    walls = ((red > green + 40) & (red > blue + 40)).ravel()
+    assert 0.02 < walls.mean() < 0.2
+
+    def likeness(word: str) -> float:
+        """Correlation of where a word acts, over all layers, with the house's red walls."""
+        places = list(found.words[prompt.split().index(word)])
+        fine = [
+            torch.nn.functional.interpolate(layer.shares[..., places].sum(-1)[None, None], (256, 256))
+            for layer in found.layers
+        ]
+        return float(np.corrcoef(torch.cat(fine).mean(0).ravel(), walls)[0, 1])
+
+    assert likeness("house") > 0.5
+    assert max(likeness("night"), likeness("snow")) < 0.2
+
+
+def test_the_page_is_told_of_words_and_maps_and_given_the_picture_under_them(worker: Worker) -> None:
+    id = run(worker, prompt=PROMPT)
+    told = words.words(worker, {"run": id})
+    assert [PROMPT[start:end] for start, end in told["words"]] == ["a", "red", "house", "trees"]
+    heads = worker.engine.call("attention", id, 1)
+    assert [(word["start"], word["end"]) for word in heads["words"]] == [tuple(one) for one in told["words"]]
+    assert all(word["read"] for word in heads["words"]) and heads["same"]
+    sizes = [len(layer["peaks"]) * layer["rows"] * layer["columns"] for layer in heads["layers"]]
+    assert len(heads["maps"]) == sum(sizes) and max(heads["maps"]) == 255
+    picture = words.attended(worker, {"run": id, "step": 1})
+    assert (picture["width"], picture["height"]) == (64, 64)
+    kept = pixels(Path(worker.trajectories.get(id).picture))
+    assert np.array_equal(np.asarray(worker.store.load(picture["key"]).rgb()), kept)
+    # One that names another file than an output is not believed; what the step predicts is given instead.
+    worker.trajectories.change(id, picture=str(worker.store.stored(picture["key"]).shown))
+    other = words.attended(worker, {"run": id, "step": 0})
+    assert (other["width"], other["height"]) == (64, 64) and other["key"] != picture["key"]
+
+
+@pytest.mark.parametrize("verb", ["words", "attended"])
+@pytest.mark.parametrize("id", ["0" * 16 + "-0", "../../etc", None])
+def test_what_is_no_run_is_told_in_a_sentence(worker: Worker, verb: str, id: object) -> None:
+    assert words.ANSWERS[verb](worker, {"run": id, "step": 0})["problem"].endswith(".")
+
+
 def test_families_whose_words_cannot_be_seen_say_so(worker: Worker) -> None:
     id = run(worker, model="sana", scheduler="Euler")
     with pytest.raises(CannotLook, match="Sana"):
         worker.engine.call("attention", id, 0)
+    assert "Sana" in words.words(worker, {"run": id})["problem"]
