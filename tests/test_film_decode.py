@@ -49,8 +49,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("data")
 
 
-def opened(data: Path, models: Path) -> Worker:
-    return pipelines.open(data, models=[models], device="cpu", dtype="float32")
+def opened(data: Path, *models: Path) -> Worker:
+    return pipelines.open(data, models=models, device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="module")
@@ -90,20 +90,23 @@ def test_a_stored_run_decodes_to_the_very_picture_that_was_kept(
     assert not np.array_equal(pixels(worker.engine.call("decode", id, 0, "x_t")), seen)
 
 
-def test_a_run_with_a_vae_of_its_own_decodes_by_that_after_a_restart(tmp_path: Path, models: Path) -> None:
+def test_runs_decode_alike_after_a_restart_each_by_its_own_vae(tmp_path: Path, models: Path) -> None:
     vae = tiny.sd().vae
     with torch.no_grad():
         for weight in vae.decoder.conv_out.parameters():
             weight.mul_(-1)
     vae.save_pretrained(tmp_path / "models" / "vae" / "mirrored")
     tiny.sd().save_pretrained(tmp_path / "models" / "sd")
-    with opened(tmp_path / "data", tmp_path / "models") as worker:
-        plain, own = run(worker, model="sd"), run(worker, model="sd", vae="mirrored")
-        kept = [pixels(Path(worker.trajectories.get(id).picture)) for id in (plain, own)]
-    assert not np.array_equal(*kept)
-    with opened(tmp_path / "data", tmp_path / "models") as worker:
+    folders, kept = [models, tmp_path / "models"], {}
+    with opened(tmp_path / "data", *folders) as worker:
+        for kind, own in [("sd", ""), ("sd", "mirrored"), *((kind, "") for kind in KINDS[:4])]:
+            id = run(worker, model=kind, vae=own, **SAMPLERS.get(kind, {}))
+            kept[id] = pixels(Path(worker.trajectories.get(id).picture))
+    plain, mirrored, *_ = kept.values()
+    assert not np.array_equal(plain, mirrored)
+    with opened(tmp_path / "data", *folders) as worker:
         worker.generate("x", model="sd", width=64, height=64, num_inference_steps=1)
-        for id, picture in zip((plain, own), kept):
+        for id, picture in kept.items():
             assert np.array_equal(pixels(worker.engine.call("decode", id, 0, "picture")), picture)
 
 

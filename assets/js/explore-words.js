@@ -37,7 +37,7 @@ class Words {
     explore.on('rest', () => this.wish());
     explore.on('runs', () => this.wish());
     explore.on('turn', () => this.turned());
-    heard('progress', (job) => job.done && this.busy && this.wish());
+    heard('progress', (job) => job.done && this.wish()); // what a job was in the way of
     this.load();
   }
 
@@ -90,7 +90,6 @@ class Words {
     if (!run || this.asked === run.id || this.explore.turned !== 'Words') return;
     this.asked = run.id;
     this.known = this.place = null;
-    this.busy = false;
     this.body.hidden = true;
     this.chosen.clear();
     this.kept.clear();
@@ -154,13 +153,11 @@ class Words {
 
   async listen({ run, step, name }) {
     if (name !== this.name || this.kept.has(name)) return;
-    this.busy = false;
     try {
       this.keep(this.kept, name, await Maps.fetch(this.explore.url('attention', { run, step })));
       this.complain('');
       this.offer(this.kept.get(name));
     } catch (fault) {
-      this.busy = fault.status === 409; // a job runs: once it has ended it is asked for again
       if (this.explore.run?.id === run) this.complain(fault.message);
     }
   }
