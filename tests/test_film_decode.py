@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import io
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,28 @@ def test_a_look_waits_for_the_gap_between_jobs_and_says_when_there_is_none() -> 
     for one in (thread, *waiting):
         one.join(10)
     assert order == ["look", "job"]
+
+
+def test_a_look_that_was_put_off_comes_in_before_the_next_job() -> None:
+    turn, order = Turn(patience=0.01), []
+    with turn.job(), pytest.raises(Busy), turn.look():
+        pass
+
+    def job() -> None:
+        with turn.job():
+            order.append("job")
+
+    thread = threading.Thread(target=job)
+    thread.start()
+    turn.patience = 10
+    for _ in range(2):
+        with turn.look():
+            order.append("look")
+    thread.join(10)
+    began = time.monotonic()
+    with turn.job():  # nobody was put off any more
+        order.append("job")
+    assert order == ["look", "look", "job", "job"] and time.monotonic() - began < 0.5
 
 
 def test_no_look_touches_a_pipeline_while_a_job_runs_on_it(worker: Worker) -> None:
