@@ -47,6 +47,8 @@ class Options(argparse.Namespace):
     models: list[Path]
     device: str
     dtype: str
+    no_film: bool
+    film_budget: float
     offline: bool
     share: bool
     auth: tuple[str, str] | None
@@ -109,6 +111,16 @@ def _models_folder(text: str) -> Path:
     return folder
 
 
+def _gigabytes(text: str) -> float:
+    try:
+        size = float(text)
+    except ValueError:
+        size = -1.0
+    if not 0 <= size < 1e6:  # what is no number fails too
+        raise argparse.ArgumentTypeError(f"a size is a number of gigabytes, not {text!r}.")
+    return size
+
+
 def _data_folder(text: str) -> Path:
     folder = Path(text).expanduser().resolve()
     if folder.exists() and not folder.is_dir():
@@ -164,6 +176,14 @@ def _parser() -> _Parser:
         metavar="NAME",
         help="auto, float32, float16 or bfloat16 (default: auto)",
     )
+    add("--no-film", action="store_true", help="keep no film of a run once it has ended")
+    add(
+        "--film-budget",
+        type=_gigabytes,
+        default=20.0,
+        metavar="GB",
+        help="what films may take on disk; the oldest that are not pinned go first (default: 20)",
+    )
     add("--offline", action="store_true", help="never ask the network for anything")
     add("--share", action="store_true", help="open a public Gradio link; only together with --auth")
     add("--auth", type=_auth, metavar="USER:PASSWORD", help="ask visitors for this name and password")
@@ -199,6 +219,7 @@ def command_line(options: Options) -> list[str]:
     """The same options as arguments, with full paths: the program runs in another folder than the shell."""
     words = ["--port", str(options.port), "--data", str(options.data)]
     words += ["--device", options.device, "--dtype", options.dtype]
+    words += ["--film-budget", f"{options.film_budget:g}"]
     if options.models != [ROOT / "models"]:
         for folder in options.models:
             words += ["--models", str(folder)]
@@ -210,6 +231,7 @@ def command_line(options: Options) -> list[str]:
     switches = {
         "--listen": options.listen,
         "--no-browser": options.no_browser,
+        "--no-film": options.no_film,
         "--offline": options.offline,
         "--share": options.share,
     }

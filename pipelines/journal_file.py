@@ -79,6 +79,8 @@ def opened(path: Path) -> tuple[sqlite3.Connection, str]:
     copy = path.with_name(COPY)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for part in path.parent.glob(".journal*.part*"):
+            part.unlink(missing_ok=True)
         empty = not path.exists() or path.stat().st_size == 0
         if empty and copy.exists() and not Path(f"{path}-wal").exists():
             return _restored(path, "was gone")

@@ -84,7 +84,7 @@ class Worker:
         lock: BaseFileLock | None = None,
         films: bool = True,
     ):
-        self.engine, self.library, self.store, self.films = engine, library, store, films
+        self.engine, self.library, self.store, self.keeps_films = engine, library, store, films
         data = store.root.parent
         self.batches = BatchBook(data / "batches")
         self.trajectories = TrajectoryStore(data / "trajectories")
@@ -97,6 +97,7 @@ class Worker:
         self._closing = False
         self._now: Job | None = None  # the one that runs
         self._noted = 0.0
+        self._left: set[str] = set()  # jobs of an earlier start
         self._jobs: collections.OrderedDict[str, Job] = collections.OrderedDict()
         self._state = STARTING
         self._state_watchers: list[Callable[[], None]] = []
@@ -341,6 +342,8 @@ class Worker:
         self._thread.join(timeout=10)
         with self._lock:
             for job in [job for job in self._jobs.values() if not job.done]:
+                if job.state == "running":
+                    self._to_state(job, "waiting")
                 self._emit(job, Cancelled())
         self.journal.close()
         if self._held is not None:
@@ -357,7 +360,7 @@ class Worker:
     def _take_up(self) -> None:
         """Goes on with what the last worker left: its jobs wait again, in their order, and their films are
         kept to go on from."""
-        left = set()
+        left = self._left
         for entry in self.journal.open():
             try:
                 job = jobs.restored(entry, self.journal.pictures(entry.id))
@@ -407,6 +410,8 @@ class Worker:
     def _run(self, job: Job) -> None:
         if not (self._state.ready or self._state.fault):
             self._emit(job, Loading("The engine is starting; this begins as soon as it is up."))
+        if job.id in self._left and self._keep_for_later(job):
+            return
         if job.files != (files := self._files_now(job)):
             self._start_over(job, files)
         self._tell_places()
@@ -423,12 +428,24 @@ class Worker:
         with self._lock:
             self._now = None
             if self._closing and not job.done:
-                return self._to_state(job, "waiting")
+                return  # the next worker goes on with it
             if job.state == "running":
                 self._end(job, Failed("The engine ended this run without saying why."))
             elif job.state == "paused" and not job.pausing:
                 self.resume(job.id)  # it was wanted again before it had come to rest
         self._tell_queue()
+
+    def _keep_for_later(self, job: Job) -> bool:
+        """Whether a job of an earlier start must wait for a better one: the engine cannot work in this one (a
+        device that is not there, say), and the job would fail for that alone."""
+        with self._free:
+            self._free.wait_for(lambda: self._state.ready or self._state.fault or self._closing)
+            if self._state.ready:
+                return False
+            self._now = None  # in the journal it runs: nobody takes it up in this start
+        if self._state.fault:
+            self._emit(job, Loading(f"{self._state.message} This job is kept for the next start."))
+        return True
 
     def _heard(self, job: Job, event: Event) -> None:
         """An event that the engine tells of the job that runs: written down, then told."""
@@ -467,7 +484,7 @@ class Worker:
         if not self.trajectories.exists(run):
             return
         try:
-            if not self.films:
+            if not self.keeps_films:
                 self.trajectories.delete(run)
             elif not self.trajectories.get(run).ended:
                 self.trajectories.change(run, state="failed" if failed else "stopped")
@@ -571,8 +588,9 @@ class Worker:
                 self.engine.pause(job.id)
 
     def _tell(self, state: EngineState) -> None:
-        with self._lock:
+        with self._free:
             self._state = state
+            self._free.notify_all()
         self._tell_state()
 
     def _tell_state(self) -> None:

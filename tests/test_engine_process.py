@@ -16,7 +16,7 @@ import pytest
 
 import pipelines
 from pipelines.engine_process import ROOT, EngineProcess
-from pipelines.events import Cancelled, Failed, Finished, StepEvent
+from pipelines.events import Cancelled, Failed, Finished, Loading, StepEvent
 from pipelines.worker import Worker
 from tests.support.tiny import request
 
@@ -36,12 +36,18 @@ def engine(worker: Worker) -> EngineProcess:
 def test_a_killed_engine_comes_up_again_and_finishes_the_job_alike(worker: Worker) -> None:
     wanted = request(num_inference_steps=40)
     calm = list(worker.stream(wanted))[-1]
-    killed = False
-    for event in worker.stream(wanted):
+    events, killed = [], False
+    job = worker.submit(wanted)
+    for event in worker.follow(job):
+        events.append(event)
         if isinstance(event, StepEvent) and event.step == 5 and not killed:
             killed = True
             os.kill(engine(worker).pid or 0, signal.SIGKILL)
     assert killed and isinstance(event, Finished) and isinstance(calm, Finished)
+    told = [event.message for event in events if isinstance(event, Loading)]
+    assert "The engine ended (killed" in told[0] and "goes on from its film" in told[0]
+    assert worker.journal_entry(worker.job(job)).deaths == 1
+    assert [event.step for event in events if isinstance(event, StepEvent)] == [*range(1, 41)]
     first, second = (Path(ending.pictures[0].path).read_bytes() for ending in (calm, event))
     assert first == second
 

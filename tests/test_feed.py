@@ -86,7 +86,12 @@ def test_sources_are_merged_until_one_ends_or_fails() -> None:
         yield {"number": 1}
         raise ValueError("broken")
 
+    async def whole() -> list[int]:
+        merged = feed.merged(ending(), ending(), to_the_last=True)
+        return sorted([told["number"] async for told in merged])
+
     assert {0, 1, 2} <= set(asyncio.run(gather(ending(), numbers(10, 2))))
+    assert asyncio.run(whole()) == [0, 0, 1, 1, 2, 2]
     with pytest.raises(ValueError, match="broken"):
         asyncio.run(gather(broken(), numbers(10, 2)))
 

@@ -45,7 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     with contextlib.closing(door):
         try:
             worker = pipelines.open(
-                options.data, models=options.models, device=options.device, dtype=options.dtype, process=True
+                options.data,
+                models=options.models,
+                device=options.device,
+                dtype=options.dtype,
+                process=True,
+                films=not options.no_film,
+                film_bytes=int(options.film_budget * 1e9),
             )
         except (DataInUse, JournalUnusable) as problem:
             print(problem, file=sys.stderr)

@@ -83,17 +83,19 @@ class Bulletin:
                 self._watchers.remove(wake)
 
 
-async def merged(*sources: AsyncIterator[Told]) -> AsyncIterator[Told]:
-    """What any of the sources tells, as it comes; ends with the first that ends."""
+async def merged(*sources: AsyncIterator[Told], to_the_last: bool = False) -> AsyncIterator[Told]:
+    """What any of the sources tells, as it comes; ends with the first that ends, or with the last."""
     waiting = {asyncio.ensure_future(anext(source)): source for source in sources}
     try:
-        while True:
+        while waiting:
             done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 source = waiting.pop(task)
                 try:
                     told = task.result()
                 except StopAsyncIteration:
+                    if to_the_last:
+                        continue
                     return
                 yield told
                 waiting[asyncio.ensure_future(anext(source))] = source

@@ -6,6 +6,8 @@ outside of the tabs, so a picture goes on developing in sight while another tab 
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,8 @@ from pipelines.events import PictureDone
 from pipelines.library.models import ModelSpec
 from pipelines.metadata import UnreadablePicture
 from pipelines.request import GenerationRequest, InvalidRequest
-from pipelines.worker import UnknownJob, Worker
-from ui import api, ask, control, explore, gallery, image2image, inpaint, models, store, view
+from pipelines.worker import Job, UnknownJob, Worker
+from ui import api, ask, control, explore, feed, gallery, image2image, inpaint, models, store, view
 from ui.components.base import Scripted, sent
 from ui.components.header import status, status_value
 from ui.components.stage import stage
@@ -112,17 +114,23 @@ class Page:
 
     async def resume(self, event: gr.EventData) -> AsyncIterator[str]:
         """What the jobs that a returning page remembers have come to; those that run are gone on with."""
-        jobs, forgotten = [], []
-        for job_id in _texts(getattr(event, "jobs", None))[-JOBS_REMEMBERED:]:
-            try:
-                jobs.append(self.worker.job(job_id))
-            except UnknownJob:
-                forgotten.append(job_id)
+        asked = _texts(getattr(event, "jobs", None))[-JOBS_REMEMBERED:]
+        jobs, forgotten = await asyncio.to_thread(self._remembered, asked)
         ended = [job for job in jobs if job.done]
         running = [job.id for job in jobs if not job.done]
         yield sent(view.summary(ended, self.worker.queue_length, forgotten))
         async for message in _merged(self.worker, running):
             yield sent(message)
+
+    def _remembered(self, asked: list[str]) -> tuple[list[Job], list[str]]:
+        """(jobs, ids that nobody knows) of a page's ids; those of an earlier start are read off the disk."""
+        jobs, forgotten = [], []
+        for job_id in asked:
+            try:
+                jobs.append(self.worker.job(job_id))
+            except UnknownJob:
+                forgotten.append(job_id)
+        return jobs, forgotten
 
     def story(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """A job's story from one of its events on, for a page that lacks a part of it."""
@@ -152,9 +160,19 @@ class Page:
 
     def stop(self, event: gr.EventData) -> None:
         """Stops the job that the page names; one that has ended meanwhile is left alone."""
-        job_id = str(getattr(event, "job", ""))
-        if job_id in self.worker.running():
-            self.worker.stop(job_id, keep=bool(getattr(event, "keep", False)))
+        self._steer(event, lambda job: self.worker.stop(job, keep=bool(getattr(event, "keep", False))))
+
+    def pause(self, event: gr.EventData) -> None:
+        """Lets the job that the page names rest."""
+        self._steer(event, self.worker.pause)
+
+    def go_on(self, event: gr.EventData) -> None:
+        """Goes on with a job that rests; who follows it has never ceased to."""
+        self._steer(event, self.worker.resume)
+
+    def _steer(self, event: gr.EventData, deed: Callable[[str], None]) -> None:
+        with contextlib.suppress(UnknownJob):  # one that a page remembers from another data folder
+            deed(str(getattr(event, "job", "")))
 
 
 def build(worker: Worker, stock: Stock) -> gr.Blocks:
@@ -176,6 +194,8 @@ def build(worker: Worker, stock: Stock) -> gr.Blocks:
             page.resume, outputs=page.stage, concurrency_limit=None, trigger_mode="multiple", **QUIET
         )
         page.stage.stop(page.stop, queue=False, **QUIET)
+        page.stage.pause(page.pause, queue=False, **QUIET)
+        page.stage.go_on(page.go_on, queue=False, **QUIET)
         blocks.load(_watcher(worker), outputs=shown, concurrency_limit=None, **QUIET)
         api.add(worker)
     blocks.queue(api_open=False, default_concurrency_limit=None)
@@ -213,13 +233,10 @@ def _watcher(worker: Worker) -> Callable[[], AsyncIterator[str]]:
 
 
 async def _merged(worker: Worker, job_ids: list[str]) -> AsyncIterator[dict[str, Any]]:
-    # Jobs run one after the other; all that a waiting one has to tell is that it waits.
-    for job_id in job_ids:
-        if not (job := worker.job(job_id)).done:
-            yield view.message(job, list(job.events), 0, worker.queue_length)
-    for job_id in job_ids:
-        async for message in view.follow(worker, job_id):
-            yield message
+    # All at once: one that rests has nothing to tell, and which one runs next may change.
+    stories = (view.follow(worker, job_id) for job_id in job_ids)
+    async for message in feed.merged(*stories, to_the_last=True):
+        yield dict(message)
 
 
 def _texts(value: Any) -> list[str]:

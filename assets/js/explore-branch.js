@@ -164,7 +164,7 @@ class Branch {
     this.bar.firstChild.style.transform = `scaleX(${share})`;
     this.bar.setAttribute('aria-valuenow', Math.round(100 * share));
     this.stop.hidden = job.done;
-    const waiting = job.state === 'queued' || job.state === 'loading' ? job.text : `The branch develops: step ${job.steps} of ${job.total}.`;
+    const waiting = ['queued', 'loading', 'paused'].includes(job.state) ? job.text : `The branch develops: step ${job.steps} of ${job.total}.`;
     if (!job.done) {
       say(this.progress, waiting);
       return;

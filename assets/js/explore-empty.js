@@ -9,6 +9,8 @@ const THINGS = [
   ['Go on from there', 'Stop at any step, change the prompt, and let it develop another way.'],
 ];
 
+const NOTE = 'The embedded model needs a second or two. Or paint anything in the other tabs: it is recorded, and waits for you here.';
+
 export function mount(host, explore) {
   const button = el('button.explore-begin', { type: 'button' }, 'Paint a first run');
   button.onclick = async () => {
@@ -18,12 +20,14 @@ export function mount(host, explore) {
     button.disabled = false;
     button.textContent = 'Paint a first run';
   };
+  const note = el('p', {}, NOTE);
   host.hidden = true;
   host.append(
     el('h2', {}, 'Open a run and look inside'),
     el('ul', {}, ...THINGS.map(([title, text]) => el('li', {}, el('h3', {}, title), el('p', {}, text)))),
-    el('div.explore-offer', {}, el('div.explore-offers', {}, button, el('button.run-lessons', { type: 'button', onclick: () => explore.emit('lessons') }, 'Take a lesson')), el('p', {}, 'The embedded model needs a second or two. Or paint anything in the other tabs: it is recorded, and waits for you here.'), opener(explore, 'Open a film that was shared with you …')),
+    el('div.explore-offer', {}, el('div.explore-offers', {}, button, el('button.run-lessons', { type: 'button', onclick: () => explore.emit('lessons') }, 'Take a lesson')), note, opener(explore, 'Open a film that was shared with you …')),
   );
   explore.on('listed', (runs) => (host.hidden = runs.length > 0 || Boolean(explore.film)));
+  explore.on('off', (sentence) => (note.textContent = sentence));
   explore.on('film', () => (host.hidden = true));
 }

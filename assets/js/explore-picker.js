@@ -8,7 +8,8 @@ const PIN = 'M9 4h6l-1 6 3 3v2H7v-2l3-3z M12 15v5';
 const PEN = 'M4 20l1-5L16 4l4 4L9 19z';
 const BIN = 'M4 7h16 M9 7V4h6v3 M6 7l1 13h10l1-13';
 const SEND = 'M12 15V4 M8 8l4-4 4 4 M5 12v8h14v-8';
-const STATES = { running: 'developing', stopped: 'stopped early', failed: 'failed' };
+const STATES = { running: 'developing', paused: 'paused', stopped: 'stopped early', failed: 'failed' };
+const FILMS_OFF = 'Films are off (--no-film): a run can be opened while it goes on, and is not kept after its end.';
 const OPEN = 200; // rows that are drawn at once
 
 export function mount(host, explore) {
@@ -51,6 +52,7 @@ class Picker {
     this.field = el('input', { type: 'text', maxLength: 200, 'aria-label': 'Name of this run' });
     this.naming = el('form.run-naming', { hidden: true, onsubmit: (event) => (event.preventDefault(), this.rename()) },
       this.field, el('button.run-save', { type: 'submit' }, 'Keep the name'));
+    this.off = el('p.run-off', { hidden: true }, FILMS_OFF);
     this.undo = el('p.run-undo', { hidden: true, role: 'status' });
     this.search = el('input', { type: 'search', placeholder: 'Search prompts and names', 'aria-label': 'Search runs', oninput: () => this.draw() });
     this.bin2 = el('button.run-trashed', { type: 'button', 'aria-pressed': 'false', onclick: () => this.turn() });
@@ -59,7 +61,7 @@ class Picker {
     this.sheet = el('div.run-sheet', { hidden: true, role: 'dialog', 'aria-label': 'Recorded runs' },
       el('div.run-bar', {}, this.search, this.bin2, opener(this.explore, 'Open a film …')), this.list, this.none);
     this.sheet.addEventListener('keydown', (event) => this.move(event));
-    this.host.append(el('div.run-row', {}, this.face, this.naming, this.pin, this.pen, this.send, this.bin, this.teach), this.undo, this.sheet);
+    this.host.append(el('div.run-row', {}, this.face, this.naming, this.pin, this.pen, this.send, this.bin, this.teach), this.off, this.undo, this.sheet);
     this.host.hidden = true;
     catchFilms(this.explore);
   }
@@ -75,6 +77,8 @@ class Picker {
     this.runs = answer.runs;
     const there = this.runs.filter((run) => !run.trashed);
     this.host.hidden = !this.runs.length;
+    this.off.hidden = answer.films;
+    if (!answer.films) this.explore.emit('off', FILMS_OFF);
     this.explore.emit('listed', there);
     const open = this.runs.find((run) => run.id === this.explore.run?.id);
     if (open) this.explore.describe(open);
@@ -155,7 +159,7 @@ class Picker {
     if (run?.thumb && this.drawn !== run.thumb) this.thumb.src = this.drawn = run.thumb;
     this.pin.setAttribute('aria-pressed', String(Boolean(run?.pinned)));
     this.send.disabled = run?.state === 'running';
-    this.bin.disabled = Boolean(run?.trashed) || run?.state === 'running';
+    this.bin.disabled = Boolean(run?.trashed) || ['running', 'paused'].includes(run?.state);
   }
 
   async change(verb, asked, run = this.explore.run) {

@@ -66,6 +66,9 @@ export class Job {
         seed: event.seed,
         url: objectUrl(event.image) || film.at(-1)?.url || '',
       });
+    } else if (event.kind === 'paused') {
+      this.state = 'paused';
+      this.text = event.step ? `Paused after step ${event.step} of ${event.total}.` : 'Paused before its first step.';
     } else if (event.kind === 'picture') {
       this.pictures[event.picture] = { ...event, thumb: objectUrl(event.image), image: undefined };
     } else {
@@ -100,6 +103,11 @@ export class Jobs {
 
   get running() {
     return this.list.filter((job) => !job.done);
+  }
+
+  /** Those that run or wait for their turn. */
+  get active() {
+    return this.running.filter((job) => job.state !== 'paused');
   }
 
   /** Takes a message in; returns the jobs that are new. */

@@ -68,7 +68,7 @@ function places(job) {
   if (job.done) return kept;
   const picture = job.begun && !job.pictures[job.begun - 1] ? job.begun - 1 : kept.length;
   const url = job.films[picture]?.at(-1)?.url;
-  const word = url ? 'develops' : job.state === 'loading' ? 'engine starts' : 'waits';
+  const word = job.state === 'paused' ? 'paused' : url ? 'develops' : job.state === 'loading' ? 'engine starts' : 'waits';
   // The same key as the finished picture's, so that the tile stays where it is.
   return [...kept, { key: `${job.id}/${picture}`, job, picture, url, word }];
 }

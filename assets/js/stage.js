@@ -4,13 +4,13 @@
 import { duration, el, heard, icon, say, tell } from './dom.js';
 import { Film } from './film.js';
 import { Jobs, memory } from './jobs.js';
+import { JournalNote, LOOK, Rests } from './stage-rests.js';
 import { Session } from './stage-session.js';
 
 const COPY = 'M9 9h11v11H9z M5 15H4V4h11v1';
 const SAVE = 'M12 4v11 M7 11l5 5 5-5 M5 20h14';
 const SEND = 'M4 12h14 M12 6l6 6-6 6';
 const AGAIN = 'Made before, with the same settings and seed';
-const LOOK = 'M10 4a6 6 0 1 0 0 12a6 6 0 1 0 0-12 M14.5 14.5L20 20';
 const BACK = 'M4 12a8 8 0 1 0 3-6 M4 4v5h5';
 
 export function mount(part) {
@@ -32,7 +32,7 @@ class Stage {
     this.follow = true; // shows what runs, until something else is chosen
     this.build(root);
     this.engine = { ready: true };
-    heard('engine', (engine) => ((this.engine = engine), this.draw()));
+    heard('engine', (engine) => ((this.engine = engine), this.note.show(engine.note), this.draw()));
     heard('stop', ({ keep }) => this.stop(keep));
     heard('step', (move) => this.step(move));
     heard('jobs', (jobs) => this.trigger('resume', { jobs }));
@@ -48,6 +48,8 @@ class Stage {
     this.bar = el('div.bar', { role: 'progressbar', 'aria-label': 'Progress', 'aria-valuemin': 0 }, el('i'));
     this.what = el('span.what');
     this.pace = el('span.pace');
+    this.rests = new Rests(this);
+    this.note = new JournalNote();
     this.strips = el('div.strips', { role: 'group', 'aria-label': 'Pictures of this run' });
     this.film = new Film({
       look: (index) => ((this.looked = index), this.draw()),
@@ -60,9 +62,10 @@ class Stage {
     const main = el(
       'section.main',
       { 'aria-label': 'Stage' },
+      this.note.root,
       this.screen,
       this.bar,
-      el('div.line', {}, this.what, this.pace),
+      el('div.line', {}, this.what, this.pace, this.rests.root),
       this.strips,
       this.film.root,
       this.deeds,
@@ -115,6 +118,7 @@ class Stage {
     if ('queue' in value) tell('queue', value.queue);
     if (value.forgotten?.length) memory.drop(value.forgotten);
     const before = this.job && !this.job.done ? this.job : null;
+    const rested = this.job?.state === 'paused';
     const fresh = this.jobs.take(value);
     for (const job of fresh) memory.add(job.id);
     for (const { id } of value.jobs) if (this.jobs.find(id)) tell('progress', this.jobs.find(id));
@@ -124,6 +128,7 @@ class Stage {
       tell('problems', {});
     }
     if (before?.done) this.ended(before);
+    if (!rested && this.job?.state === 'paused') say(this.aloud, 'Paused. Continue goes on from here.');
     this.settle();
     this.draw();
   }
@@ -147,7 +152,8 @@ class Stage {
   /** Which job is shown: the one that runs, else the last one that ended. */
   settle() {
     if (!this.follow && this.job && this.jobs.find(this.job.id)) return;
-    const next = this.jobs.running[0] ?? this.jobs.list.at(-1) ?? null;
+    const rests = this.job?.state === 'paused' ? this.job : null;
+    const next = this.jobs.active[0] ?? rests ?? this.jobs.list.at(-1) ?? null;
     if (next !== this.job) this.turn(next, 0);
     if (!next || next.done) return;
     const newest = next.begun ? next.begun - 1 : 0;
@@ -192,7 +198,7 @@ class Stage {
   }
 
   stop(keep) {
-    const job = this.jobs.running[0];
+    const job = this.job?.state === 'paused' ? this.job : this.jobs.active[0];
     if (job) this.trigger('stop', { job: job.id, keep });
   }
 
@@ -242,12 +248,15 @@ class Stage {
     const index = this.looked ?? this.pinned ?? frames.length - 1;
     const frame = frames[index];
     const live = job && !job.done;
-    this.host.classList.toggle('live', Boolean(live));
-    document.body.classList.toggle('running', this.jobs.running.length > 0);
+    this.host.classList.toggle('live', Boolean(live) && job.state !== 'paused');
+    const { active } = this.jobs;
+    const rests = job?.state === 'paused';
+    document.body.classList.toggle('running', active.length > 0);
     for (const id of ['stop', 'keep']) {
       const button = document.getElementById(id); // to Gradio they are always enabled: it would not pass clicks on
-      if (button) button.disabled = this.jobs.running.length === 0;
+      if (button) button.disabled = active.length === 0 && !rests;
     }
+    this.rests.paint(job, frames);
     this.paintPicture(job, frame);
     this.paintWords(job, frames, frame);
     this.film.root.hidden = !job || (!frames.length && job.done);
@@ -346,13 +355,14 @@ function copySelected(node) {
 }
 
 function describe(job, frame, frames, picture) {
+  if (job.state === 'loading' && frame) return job.text; // the engine ended in the middle, and comes up again
   const which = job.count > 1 ? `, picture ${picture + 1} of ${job.count}` : '';
   if (!frame) return job.state === 'cancelled' ? 'Stopped before the first step.' : '';
   if (frame.final) {
     const how = job.stopped && frames.length - 1 < frame_total(frames) ? 'Stopped and kept' : 'Finished';
     return `${how}${which}, seed ${frame.seed}, ${frame.width} × ${frame.height}`;
   }
-  const ending = job.state === 'cancelled' ? ', stopped' : ', predicted picture';
+  const ending = { cancelled: ', stopped', paused: ', paused' }[job.state] ?? ', predicted picture';
   return `Step ${frame.step} of ${frame.total}${which}${ending}`;
 }
 
@@ -367,7 +377,7 @@ function pace(job) {
     if (job.state !== 'finished' || !job.seconds) return job.notes.join(' ');
     return [...job.notes, `${job.count > 1 ? `${job.count} pictures in ` : ''}${duration(job.seconds)}`].join(' · ');
   }
-  if (rounds < 2 || !job.seconds) return '';
+  if (rounds < 2 || !job.seconds || job.state === 'paused') return '';
   const speed = (rounds - 1) / job.seconds; // the clock starts with the first step's end
   const left = (job.total * job.request.batch_count - rounds) / speed;
   const shown = speed >= 1 ? `${speed.toFixed(speed < 10 ? 1 : 0)} it/s` : `${(1 / speed).toFixed(1)} s/it`;

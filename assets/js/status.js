@@ -5,6 +5,7 @@ import { el, heard, say, tell } from './dom.js';
 const KEYS = [
   [['Ctrl', '+', 'Enter'], 'Generate, from anywhere'],
   [['Esc'], 'Stop the run'],
+  [['P'], 'Pause the run, go on with it'],
   [['←', '→'], 'Step back and forth through the film'],
   [['Home', 'End'], 'First step, finished picture'],
   [['B', 'E', 'L', 'S', 'R', 'G'], 'Paint: brush, eraser, line, lasso, rectangle, fill'],

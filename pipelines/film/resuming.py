@@ -51,8 +51,7 @@ def found(store: TrajectoryStore, outputs: Outputs, id: str, request: Generation
 
 def own(store: TrajectoryStore, id: str, request: GenerationRequest) -> Replay | None:
     """The steps that a run has taken before; None where it has none of its own."""
-    run, steps = begun(store, id), store.steps(id)
-    branch = request.branch
+    run, steps, branch = begun(store, id), _whole(store, id), request.branch
     if run is None or steps <= (branch.step if branch else 0):
         return None
     return Replay(
@@ -65,3 +64,11 @@ def own(store: TrajectoryStore, id: str, request: GenerationRequest) -> Replay |
         noise_at=branch.step if branch else None,
         own=True,
     )
+
+
+def _whole(store: TrajectoryStore, id: str) -> int:
+    """How many of a run's steps can be read: a power cut may leave the last ones in place and empty."""
+    for index in range(steps := store.steps(id)):
+        if not store.readable(id, index):
+            return index
+    return steps

@@ -152,6 +152,16 @@ class TrajectoryStore:
         Raises `UnknownTrajectory` where it is not there or was cut."""
         return self._tensors(self.folder(id) / STEPS / step_name(index), f"Step {index + 1}")
 
+    def readable(self, id: str, index: int) -> bool:
+        """Whether a step's file is whole, by its header alone."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self.folder(id) / STEPS / step_name(index), "np"):
+                return True
+        except (OSError, SafetensorError, ValueError):
+            return False
+
     def read_latents(self, id: str) -> Tensor:
         """The finished latents. Raises `UnknownTrajectory` where the run has not come so far."""
         return self._tensors(self.folder(id) / LATENTS, "The end")[0]["latents"]

@@ -69,6 +69,7 @@ class Films:
         self.trajectories = TrajectoryStore(data / "trajectories")
         self.store = SimpleNamespace(root=data / "inputs")
         self.engine = self
+        self.keeps_films = True
         self.films: dict[str, dict[str, Any]] = {}
         self.decoded: list[tuple[str, int, str]] = []
         self.data = data

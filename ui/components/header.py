@@ -24,4 +24,5 @@ def status_value(state: EngineState, queue: int) -> dict[str, Any]:
         "badge": state.badge,
         "device": state.device,
         "queue": queue,
+        "note": state.note,
     }

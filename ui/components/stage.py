@@ -18,7 +18,8 @@ def stage(answer: Answer, give: Answer, invitation: dict[str, Any]) -> Scripted:
 
     answer: turns {"job": id, "from": n} into the message that begins there. give: turns {"job", "picture"}
     into a picture that painters and control units take. Events: `resume` (the page is
-    back; data: jobs, the ids it remembers), `example` (prompt), `reuse` (job, picture), `stop` (job, keep).
+    back; data: jobs, the ids it remembers), `example` (prompt), `reuse` (job, picture), `stop` (job, keep),
+    `pause` and `go_on` (job).
     """
 
     def story(asked: dict[str, Any]) -> dict[str, Any]:  # Gradio marks the function, which no method bears
@@ -33,5 +34,5 @@ def stage(answer: Answer, give: Answer, invitation: dict[str, Any]) -> Scripted:
         server_functions=[story, send],
         apply_default_css=False,
         render=False,
-        **script("stage.js", "resume", "example", "reuse", "stop"),
+        **script("stage.js", "resume", "example", "reuse", "stop", "pause", "go_on"),
     )

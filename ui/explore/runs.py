@@ -79,7 +79,7 @@ def thumbnail(worker: Worker, id: str) -> bytes | None:
 
 
 def _runs(worker: Worker, asked: Asked) -> Answer:
-    return {"runs": [row(run) for run in worker.trajectories.list()[:LISTED]]}
+    return {"runs": [row(run) for run in worker.trajectories.list()[:LISTED]], "films": worker.keeps_films}
 
 
 def _rename(worker: Worker, asked: Asked) -> Answer:
@@ -126,5 +126,6 @@ ANSWERS = {
     "restore": _restore,
     "begin": _begin,
 }
-"""runs: {} -> {"runs"}, newest first, those in the trash too. rename: {"run", "name"}, pin: {"run",
-"pinned"}, trash, restore: {"run"} -> {"run": its row}. begin: {} -> {"job"}."""
+"""runs: {} -> {"runs"}, newest first, those in the trash too, "films": whether more are kept.
+rename: {"run", "name"}, pin: {"run", "pinned"}, trash, restore: {"run"} -> {"run": its row}.
+begin: {} -> {"job"}."""

@@ -13,7 +13,7 @@ from pipelines.worker import Worker
 from ui.components.base import Answer, Asked
 from ui.explore.runs import row
 
-STATES = {"running": "developing", "stopped": "stopped and kept", "failed": "failed"}
+STATES = {"running": "developing", "paused": "paused", "stopped": "stopped and kept", "failed": "failed"}
 """What is said of a run that did not simply finish."""
 
 GONE = "A run that was deleted"
