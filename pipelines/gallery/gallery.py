@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.gallery import scan
+from pipelines.gallery import marks, scan
 from pipelines.gallery.index import Index
 from pipelines.gallery.marks import FILE, Mark, Marks
 from pipelines.gallery.places import Row, place_of
@@ -267,9 +267,9 @@ class Gallery:
 
     def _work(self) -> None:
         scan.sweep(self.data, time.time() - LEFT)
+        marks.sweep(self.data / OUTPUTS)
         self._keep_up(FOLDERS)
         if not self._ending:
-            self.thumbnails.sweep({id for *_, id in self.index.files().values() if id})
             self.scanned.set()
         while not self._ending and (paths := self._tasks.get()) is not None:
             self._keep_up(paths)
@@ -308,6 +308,8 @@ class Gallery:
         if read and len(read) <= FEW:
             for id in read:
                 self.thumbnail(id)
+        if paths is FOLDERS and not self._ending:
+            self.thumbnails.sweep({id for *_, id in self.index.files().values() if id})
         if self.indexing is not None or read or before != self.index.unreadable():
             self.indexing = None
             self.tell()

@@ -197,6 +197,12 @@ class Marks:
         return stat.st_mtime_ns, stat.st_size
 
 
+def sweep(folder: Path) -> None:
+    """Deletes what a killed program left half written; nobody else writes this file."""
+    for part in folder.glob(f".{FILE}.*.part"):
+        part.unlink(missing_ok=True)
+
+
 def named(name: str) -> str:
     """A board's name as it is kept."""
     return " ".join(name.encode("utf-8", "replace").decode("utf-8").replace("\0", " ").split())[:MOST_NAME]
