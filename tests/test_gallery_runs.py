@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 from PIL import Image
 
 import pipelines
@@ -23,6 +24,8 @@ from pipelines.journal import Journal
 from pipelines.pictures import key_of
 from pipelines.worker import Worker
 from tests.support.pictures import paint
+from ui.app import build
+from ui.gallery import URL, Desk
 
 SMALL = {"width": 64, "height": 64, "num_inference_steps": 3, "scheduler": "Euler a"}
 
@@ -193,3 +196,24 @@ def test_what_a_picture_was_made_from_is_known_after_moving(court: Court) -> Non
     assert [one.label for one in lineage.made_from(third, None) if one.what == "branch"] == [
         "Branched from a run that is no longer recorded"
     ]
+
+
+def test_a_page_has_a_picture_verified(worker: Worker) -> None:
+    data = worker.store.root.parent
+    path = Path(worker.generate("a boat at sea", **{**SMALL, "seed": 21}).pictures[0].path)
+    desk = Desk(worker)
+    with TestClient(build(worker, data, desk=desk), base_url="http://127.0.0.1") as client:
+        assert desk.gallery.scanned.wait(20)
+        id = key_of(path.read_bytes())
+        entry = client.get(f"/{URL}/entry", params={"id": id}).json()
+        assert worker.trajectories.get(entry["run"]).picture_key == id
+        job = client.post(f"/{URL}/verify", json={"id": id}).json()["job"]
+        verdict = {"state": "running"}
+        while verdict["state"] == "running":  # each question is held until there is news
+            verdict = client.get(f"/{URL}/verified", params={"job": job}).json()
+        assert verdict == {
+            "state": "identical",
+            "sentence": "Identical: every pixel is the same.",
+            "step": None,
+        }
+        assert client.get(f"/{URL}/list", params={"q": '"a boat at sea"'}).json()["total"] == 1
