@@ -5,10 +5,11 @@ The same class serves a script on a thread of its own and the page in a process 
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -18,7 +19,7 @@ from pipelines import arithmetic
 from pipelines.budget.decoding import LatentsKept
 from pipelines.budget.memory import is_out_of_memory
 from pipelines.events import Cancelled, EngineState, Event, Failed, Paused, Picture, PictureDone
-from pipelines.film.trajectory import UnknownTrajectory
+from pipelines.film.trajectory import UnknownTrajectory, run_id
 from pipelines.library.models import STARTER, ModelLibrary
 from pipelines.library.places import hub_cache_folder
 from pipelines.library.records import FileRecords
@@ -50,6 +51,11 @@ LOOKS = frozenset({"compare", "film", "decode", "attention"})
 FILM_BYTES = 20 << 30
 """What recorded runs may take on disk, unless somebody said otherwise."""
 
+LOOKS_A_BUDGET = 20
+"""How often films are added up while as much is filmed as they may take."""
+
+_log = logging.getLogger(__name__)
+
 STARTING = EngineState(False, "The engine is starting.")
 
 
@@ -64,7 +70,7 @@ class EngineDied(Exception):
 @dataclass(frozen=True)
 class EngineSettings:
     """What an engine is started with. models: folders to search. device, dtype: see devices.choose.
-    film_bytes: what recorded runs may take on disk when it comes up; the oldest that nobody pinned go first.
+    film_bytes: what recorded runs may take on disk; the oldest that nobody pinned go first.
     """
 
     data: Path
@@ -122,6 +128,7 @@ class LocalEngine:
         self._manager: Any = None
         self._fault = ""
         self._running: dict[str, Any] = {}
+        self._filmed = 0
         self._lock = threading.Lock()
 
     def start(self, tell: Tell) -> None:
@@ -192,6 +199,19 @@ class LocalEngine:
             with self._lock:
                 del self._running[job_id]
         emit(ending)
+        self._within_budget([run_id(job_id, index) for index in range(request.pictures)])
+
+    def _within_budget(self, runs: Sequence[str]) -> None:
+        """Looks at what films take once a part of the budget has been filmed since the last look: to add them
+        all up takes as long as a short run."""
+        store, most = self._manager.films.store, self.settings.film_bytes
+        try:
+            self._filmed += sum(store.bytes(run) for run in runs if store.exists(run))
+            if self._filmed * LOOKS_A_BUDGET >= most:
+                self._filmed = 0
+                store.keep_within(most)
+        except OSError as problem:
+            _log.warning("Recorded runs could not be kept within their budget: %s", problem)
 
     def stop(self, job_id: str, keep: bool) -> None:
         with self._lock:

@@ -38,7 +38,7 @@ from pipelines.events import (
 from pipelines.film import branching
 from pipelines.film.trajectory import TrajectoryStore, run_id
 from pipelines.jobs import Files, Job
-from pipelines.journal import JOURNAL, Entry, Journal, JournalTrouble
+from pipelines.journal import JOURNAL, OPEN, Entry, Journal, JournalTrouble
 from pipelines.library.models import ModelLibrary, ModelSpec
 from pipelines.line import Line
 from pipelines.pictures import PictureStore
@@ -123,7 +123,7 @@ class Worker:
                 raise InvalidRequest({"journal": str(trouble)}) from None
             self._jobs[job.id] = job
             self._forget_old()
-            self._emit(job, Queued(self.line.order().index(job.id) + (self._now is not None)))
+            self._emit(job, Queued(self.line.order().index(job.id) + self._works()))
             self._free.notify()
         self._tell_queue()
         return job.id
@@ -154,7 +154,8 @@ class Worker:
                 return
             job.stop = (job.stop or "keep") if keep else "cancel"
             begun = bool(job.reached) or bool(self.journal_entry(job).step)
-            if job is not self._now and not (job.stop == "keep" and begun):
+            works = job is self._now and job.state != "paused"
+            if not works and not (job.stop == "keep" and begun):
                 return self._end(job, Cancelled(tuple(job.pictures.values())))
             self.journal.change(job.id, stop=job.stop)
             if job.state == "paused":
@@ -182,7 +183,7 @@ class Worker:
             self._to_state(job, "waiting")
             order = self.line.order()
             ahead = order.index(job.id) if job.id in order else len(order)
-            self._emit(job, Queued(ahead + (self._now is not None)))
+            self._emit(job, Queued(ahead + self._works()))
             self._free.notify()
         self._tell_queue()
 
@@ -233,7 +234,7 @@ class Worker:
     def running(self) -> list[str]:
         """Ids of the jobs that have not ended, first the one that runs, then those that wait, in order."""
         with self._lock:
-            now = [self._now.id] if self._now is not None and not self._now.done else []
+            now = [self._now.id] if self._now is not None and self._works() else []
             waiting = [id for id in self.line.order() if id not in now]
             return [*now, *waiting, *(job.id for job in self._jobs.values() if job.state == "paused")]
 
@@ -471,12 +472,12 @@ class Worker:
     def _end(self, job: Job, ending: Finished | Failed | Cancelled, state: str = "") -> None:
         """Writes a job's end down and tells it."""
         with self._lock:
-            if job.done:
+            if job.state not in OPEN:
                 return
             self._to_state(job, state or _STATES[type(ending)], ended=time.time(), **_ended(ending))
-            self._emit(job, ending)
         for index in range(job.request.pictures):
             self._end_film(run_id(job.id, index), isinstance(ending, Failed))
+        self._emit(job, ending)
         self._tell_queue()
 
     def _end_film(self, run: str, failed: bool) -> None:
@@ -553,10 +554,14 @@ class Worker:
         assert entry is not None, "every job is in the journal before it is known here"
         return entry
 
+    def _works(self) -> bool:
+        """Whether a job runs: the engine may still tidy up after one that has just ended or come to rest."""
+        return self._now is not None and self._now.state == "running"
+
     def _tell_places(self) -> None:
         """Tells every job that waits how many run before it."""
         with self._lock:
-            first = int(self._now is not None)
+            first = int(self._works())
             for place, job_id in enumerate(self.line.order(), start=first):
                 job, told = self.job(job_id), Queued(place)
                 if job.events and job.events[-1] == told:

@@ -352,6 +352,17 @@ def test_a_page_is_told_what_was_lost_with_a_damaged_journal(begin: Open, left: 
         assert isinstance(list(worker.stream(request()))[-1], Finished)
 
 
+def test_films_are_kept_within_their_budget_while_the_program_is_open(begin: Open, tmp_path: Path) -> None:
+    with begin(tmp_path) as worker:
+        first = worker.submit(request())
+        list(worker.follow(first))
+        size = worker.trajectories.bytes(run_id(first, 0))
+    with begin(tmp_path, film_bytes=int(2.5 * size)) as worker:
+        jobs = [worker.submit(request(seed=seed)) for seed in (2, 3, 4)]
+        list(worker.follow(jobs[-1]))
+    assert [run.job for run in worker.trajectories.list()] == [jobs[2], jobs[1]]
+
+
 def test_without_films_the_film_goes_with_its_job(begin: Open, left: Left) -> None:
     unpainted(left, 3)
     with begin(left.data, films=False) as worker:
