@@ -135,7 +135,7 @@ def test_a_prompted_picture_develops_step_by_step_and_is_kept(visit: Open) -> No
         assert page.locator(".frame.full").count() == 21  # the steps, and the finished picture
         expect(page.locator(".what")).to_contain_text("Finished, seed 7, 256 × 256")
         with page.expect_download() as download:
-            page.click("text=Download")
+            page.click("#stage >> text=Download")
         found = metadata.read_fields(Path(download.value.path()))
         assert (found["prompt"], found["seed"]) == ("a red house in the snow at night", 7)
         expect(page.locator(".tile img")).to_have_attribute("alt", re.compile("red house.*seed 7"))
@@ -154,7 +154,7 @@ def test_the_pictures_are_those_asked_for(visit: Open) -> None:
             expect(page.locator(".tile img").first).to_have_attribute("alt", re.compile(prompt + ".*seed 7"))
             over(page)
             with page.expect_download() as download:
-                page.click("text=Download")
+                page.click("#stage >> text=Download")
             seen = read_attributes(Image.open(download.value.path()))
             assert {name: seen[name] for name in attributes} == attributes
 
@@ -277,7 +277,7 @@ def test_parameters_are_read_back_into_the_form(visit: Open, tmp_path: Path) -> 
         page.click("#generate")
         expect(page.locator(".picture.final")).to_be_visible()
         page.fill("#ask-prompt textarea", "something else")
-        page.click("text=Use these settings")
+        page.click("#stage >> text=Use these settings")
         page.wait_for_function("document.querySelector('#ask-prompt textarea').value === 'a red house'")
 
 
