@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 OLDEST, NEWEST = (3, 11), (3, 13)
 ROOT = Path(__file__).resolve().parent
@@ -26,6 +26,9 @@ TORCH_INDEX = "https://download.pytorch.org/whl/"
 TORCH_PACKAGES = ("torch", "torchvision")
 # What only torch's CUDA build on Linux needs; 4 GB that its CPU build does without.
 CUDA_PACKAGES = ("nvidia-", "cuda-", "triton")
+AUTH_VARIABLE = "DARKROOM_AUTH"
+"""Name and password for a program whose command line everybody on this machine can read."""
+SHORTEST = 8
 # Raise this when the way of installing changes so much that environments should be completed anew.
 SCHEME = 1
 
@@ -52,6 +55,7 @@ class Options(argparse.Namespace):
     offline: bool
     share: bool
     auth: tuple[str, str] | None
+    safety_checker: str | None
     allowed_host: list[str]
 
     @property
@@ -93,6 +97,15 @@ def _auth(text: str) -> tuple[str, str]:
     if not (user and colon and password):
         raise argparse.ArgumentTypeError("give a name and a password with a colon between: user:password.")
     return user, password
+
+
+def _safety_checker(text: str) -> str:
+    if text == "on":
+        return text
+    folder = Path(text).expanduser().resolve()
+    if not folder.is_dir():
+        raise argparse.ArgumentTypeError(f"give on, or the folder of a safety checker: {folder} is none.")
+    return str(folder)
 
 
 def _allowed_host(text: str) -> str:
@@ -186,7 +199,20 @@ def _parser() -> _Parser:
     )
     add("--offline", action="store_true", help="never ask the network for anything")
     add("--share", action="store_true", help="open a public Gradio link; only together with --auth")
-    add("--auth", type=_auth, metavar="USER:PASSWORD", help="ask visitors for this name and password")
+    add(
+        "--auth",
+        type=_auth,
+        metavar="USER:PASSWORD",
+        help="ask visitors for this name and password; the environment's DARKROOM_AUTH says it too, and "
+        "nobody else on this machine can read it there",
+    )
+    add(
+        "--safety-checker",
+        type=_safety_checker,
+        metavar="on|DIR",
+        help="look at every finished picture with diffusers' safety checker, from the models folder, the "
+        "Hugging Face cache or DIR, and keep back what it flags (default: off)",
+    )
     add(
         "--allowed-host",
         type=_allowed_host,
@@ -198,17 +224,26 @@ def _parser() -> _Parser:
     return parser
 
 
-def parse_options(argv: Sequence[str]) -> Options:
+def parse_options(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> Options:
     """Read the program's options; on a wrong one say a sentence and exit with 2."""
     parser = _parser()
     options = parser.parse_args(list(argv), namespace=Options())
     if options.models is None:
         options.models = [ROOT / "models"]
+    if options.auth is None and environment.get(AUTH_VARIABLE):
+        try:
+            options.auth = _auth(environment[AUTH_VARIABLE])
+        except argparse.ArgumentTypeError as problem:
+            parser.error(f"{AUTH_VARIABLE}: {problem}")
     for asked, flag in ((options.listen, "--listen"), (options.share, "--share")):
         if asked and options.auth is None:
             parser.error(
                 f"{flag} lets other people use this machine, so it needs a password: "
                 f"add --auth user:password, or leave {flag} out."
+            )
+        if asked and options.auth is not None and len(options.auth[1]) < SHORTEST:
+            parser.error(
+                f"With {flag} strangers can try passwords: choose one of at least {SHORTEST} characters."
             )
     if options.share and options.offline:
         parser.error("--share needs the network and --offline forbids it: leave one of them out.")
@@ -216,7 +251,8 @@ def parse_options(argv: Sequence[str]) -> Options:
 
 
 def command_line(options: Options) -> list[str]:
-    """The same options as arguments, with full paths: the program runs in another folder than the shell."""
+    """The same options as arguments, with full paths: the program runs in another folder than the shell. All
+    but the password, which goes through the environment."""
     words = ["--port", str(options.port), "--data", str(options.data)]
     words += ["--device", options.device, "--dtype", options.dtype]
     words += ["--film-budget", f"{options.film_budget:g}"]
@@ -225,9 +261,8 @@ def command_line(options: Options) -> list[str]:
             words += ["--models", str(folder)]
     for name in options.allowed_host:
         words += ["--allowed-host", name]
-    if options.auth:
-        # One word, since a name may begin with a dash.
-        words.append("--auth=" + ":".join(options.auth))
+    if options.safety_checker:
+        words += ["--safety-checker", options.safety_checker]
     switches = {
         "--listen": options.listen,
         "--no-browser": options.no_browser,
@@ -754,6 +789,8 @@ def start(argv: Sequence[str]) -> int:
     build = environment.state().get("build")
     say("Darkroom starts. " + device_sentence(options.device, build, sys.platform, nvidia_present()))
     os.chdir(ROOT)
+    if options.auth:
+        os.environ[AUTH_VARIABLE] = ":".join(options.auth)
     return _become([str(environment.python), "-m", "ui.app", *command_line(options)])
 
 

@@ -24,6 +24,7 @@ def open(
     process: bool = False,
     films: bool = True,
     film_bytes: int | None = None,
+    safety_checker: str | None = None,
 ) -> Worker:
     """A worker over `data` (outputs are kept there) and the models folders; a context manager.
 
@@ -33,9 +34,11 @@ def open(
     device: auto, cpu, cuda, cuda:N, mps. dtype: auto, float32, float16, bfloat16. With `process` the
     engine lives in a process of its own, as the page wants it; without, on a thread of this one.
     films: whether runs stay recorded after their end; film_bytes: what they may take on disk.
+    safety_checker: "on" or the folder of one, which then looks at every finished picture (pipelines.safety);
+    raises `NoChecker` where there is none. No run stays recorded then.
     Returns at once: torch is imported meanwhile, and what goes wrong there is told in `worker.state`.
     """
-    from pipelines import journal_file
+    from pipelines import journal_file, safety
     from pipelines.engine import FILM_BYTES, EngineSettings, LocalEngine
     from pipelines.engine_process import EngineProcess
     from pipelines.pictures import PictureStore
@@ -43,12 +46,13 @@ def open(
 
     folders = tuple(Path(m).resolve() for m in models)
     room = FILM_BYTES if film_bytes is None else film_bytes
-    settings = EngineSettings(Path(data).resolve(), folders, device, dtype, room)
+    checker = safety.find(safety_checker, folders) if safety_checker else None
+    settings = EngineSettings(Path(data).resolve(), folders, device, dtype, room, checker)
     lock = journal_file.hold(settings.data)
     try:
         engine = EngineProcess(settings) if process else LocalEngine(settings)
         store = PictureStore(settings.data / "inputs")
-        return Worker(engine, settings.library(), store, lock=lock, films=films)
+        return Worker(engine, settings.library(), store, lock=lock, films=films and checker is None)
     except BaseException:
         lock.release()
         raise

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 import traceback
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipelines import arithmetic
+from pipelines import arithmetic, safety
 from pipelines.budget.decoding import LatentsKept
 from pipelines.budget.memory import is_out_of_memory
 from pipelines.events import Cancelled, EngineState, Event, Failed, Paused, Picture, PictureDone
@@ -71,6 +72,7 @@ class EngineDied(Exception):
 class EngineSettings:
     """What an engine is started with. models: folders to search. device, dtype: see devices.choose.
     film_bytes: what recorded runs may take on disk; the oldest that nobody pinned go first.
+    safety_checker: the folder of what looks at every finished picture, see pipelines.safety.
     """
 
     data: Path
@@ -78,6 +80,7 @@ class EngineSettings:
     device: str = "auto"
     dtype: str = "auto"
     film_bytes: int = FILM_BYTES
+    safety_checker: Path | None = None
 
     def library(self) -> ModelLibrary:
         """The models there are: those of the program, of the folders, and of the hub's cache on this machine.
@@ -158,14 +161,18 @@ class LocalEngine:
         store.sweep()
         outputs = Outputs(self.settings.data / "outputs")
         outputs.clear()
-        manager = PipelineManager(library, plan, outputs, store)
+        checker = safety.Safety(self.settings.safety_checker)
+        badge, sentence = plan.badge, plan.sentence
+        if checker.on:
+            badge, sentence = f"{badge} · {safety.BADGE}", f"{sentence} {safety.SENTENCE}"
+        manager = PipelineManager(library, plan, outputs, store, checker)
         manager.films.store.clear()
         manager.films.store.keep_within(self.settings.film_bytes)
         if any(spec.key == STARTER for spec in library.list()):
-            tell(EngineState(False, "The engine is loading the first model.", plan.badge, plan.sentence))
+            tell(EngineState(False, "The engine is loading the first model.", badge, sentence))
             manager.load(STARTER)
         manager.placing.measure()
-        tell(EngineState(True, "The engine is ready.", plan.badge, plan.sentence))
+        tell(EngineState(True, "The engine is ready.", badge, sentence))
         return manager
 
     def run(self, job_id: str, request: GenerationRequest, emit: Emit) -> None:
@@ -228,6 +235,8 @@ class LocalEngine:
     def call(self, name: str, *arguments: Any) -> Any:
         if self._manager is None:
             return None
+        if self._manager.safety.on and name in LOOKS:
+            raise UnknownTrajectory(safety.CLOSED)
         return attrgetter(ANSWERS[name])(self._manager)(*arguments)
 
     def close(self) -> None:
@@ -235,6 +244,14 @@ class LocalEngine:
             running = list(self._running)
         for job_id in running:
             self.pause(job_id)
+
+
+_FOLDERS = re.compile(r"(?<![\w:/.])(?:[A-Za-z]:)?[\\/](?:[^\\/\s'\":]+[\\/])+")
+
+
+def without_folders(text: str) -> str:
+    """A library's words for whoever asked, who need not know where things are on this machine."""
+    return _FOLDERS.sub("…/", text)
 
 
 def failure(error: Exception, request: GenerationRequest) -> Failed:
@@ -253,7 +270,8 @@ def failure(error: Exception, request: GenerationRequest) -> Failed:
     if isinstance(error, OSError) and error.filename:
         return Failed(f"{error.filename} could not be read or written: {error.strerror}.", detail=detail)
     return Failed(
-        f"The run stopped because of an error in the program ({type(error).__name__}: {error}). "
+        f"The run stopped because of an error in the program ({type(error).__name__}: "
+        f"{without_folders(str(error))}). "
         "Your settings are kept; other settings may work, and the log of the program says more.",
         detail=detail,
     )

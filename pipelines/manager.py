@@ -43,6 +43,7 @@ from pipelines.refining import Refined
 from pipelines.request import InvalidRequest
 from pipelines.resizing import resized
 from pipelines.run import Control, Emit, GenerationCancelled, GenerationPaused, PictureRun, Shown
+from pipelines.safety import Safety
 from pipelines.turn import CannotLook, Turn
 
 if TYPE_CHECKING:
@@ -79,7 +80,14 @@ Paint = Callable[[_Ready, "ActiveAdapters", "Stopwatch", list[str]], Finished]
 class PipelineManager:
     """Everything between a request and its pictures. One thread runs; any thread may count tokens."""
 
-    def __init__(self, library: ModelLibrary, plan: DevicePlan, outputs: Outputs, store: PictureStore):
+    def __init__(
+        self,
+        library: ModelLibrary,
+        plan: DevicePlan,
+        outputs: Outputs,
+        store: PictureStore,
+        checker: Safety | None = None,
+    ):
         self.library, self.plan, self.outputs, self.store = library, plan, outputs, store
         self.controls = ControlLibrary(library.folders, library.assets, library)
         self.detectors = Detectors(library.folders, plan)
@@ -98,6 +106,7 @@ class PipelineManager:
                 quantisation=asked.quantisation,
             ),
         )
+        self.safety = checker or Safety()
         self.compiler = Compiler(self.models.tell)
         self.turn = Turn()
         self.prompt_memory = PromptMemory()
@@ -245,9 +254,8 @@ class PipelineManager:
             def made(index: int, began: float, steering: Control) -> PictureRun:
                 pipe = self.pipeline_for(request, model, request.seed_of(index), networks)
                 self.prompt_memory.attach(pipe, active.text_state)
-                run = PictureRun(
-                    pipe, request, model.spec, ready.shown, index, model.to_rgb, began, emit, steering
-                )
+                to_rgb = self.safety.veiled(model.to_rgb)
+                run = PictureRun(pipe, request, model.spec, ready.shown, index, to_rgb, began, emit, steering)
                 control.follow_curves(pipe, request.controls, ready.specs, run.begun_at)
                 run.at_step = active.at_step
                 if refined is not None:
@@ -304,6 +312,8 @@ class PipelineManager:
                     painted = shown.canvas.with_painted(painted)
                     untouched = _untouched(shown.canvas, painted)
                     notes += [untouched] if untouched not in notes else []
+                painted, said = self.safety.passed(painted)
+                notes += [one for one in said if one not in notes]
                 stopped = {"Stopped at step": run.steps} if steering.kept else {}
                 picture = self.outputs.keep(
                     painted,

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from pipelines.film.recording import Recording
     from pipelines.film.replay import Replay
     from pipelines.library.models import ModelSpec
-    from pipelines.preview import LatentToRGB
     from pipelines.recorder import Step
     from pipelines.repaint import Canvas
     from pipelines.request import GenerationRequest
@@ -107,7 +106,7 @@ class PictureRun:
     model: ModelSpec
     shown: Shown
     index: int
-    to_rgb: LatentToRGB
+    to_rgb: Callable[[Tensor], Image]
     began: float
     emit: Emit
     control: Control

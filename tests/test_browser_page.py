@@ -68,6 +68,7 @@ def visit(browser: Browser, address: str) -> Iterator[Open]:
         page = context.new_page()
         page.set_default_timeout(LONG)
         page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
+        page.on("console", lambda told: troubles.extend(_refused(told.text)))
         page.on("request", lambda request: troubles.extend(_foreign(request.url, address)))
         page.goto(address)
         _ready(page)
@@ -83,6 +84,11 @@ def visit(browser: Browser, address: str) -> Iterator[Open]:
     expect.set_options(timeout=LONG)
     yield open_page
     assert troubles == []
+
+
+def _refused(text: str) -> list[str]:
+    """What the page's own policy kept it from doing."""
+    return [text] if "Content Security Policy" in text else []
 
 
 def _foreign(url: str, address: str) -> list[str]:

@@ -17,7 +17,9 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from gradio.utils import get_upload_folder
 
-from pipelines.engine import Emit, Tell
+from pipelines.engine import Emit, Tell, without_folders
+from pipelines.fetch import hub
+from pipelines.fetch.transfer import FetchProblem
 from pipelines.library.models import ModelLibrary
 from pipelines.pictures import PictureStore
 from pipelines.request import GenerationRequest
@@ -209,7 +211,10 @@ def test_every_answer_says_what_may_be_done_with_it(client: TestClient, path: st
     assert headers["cross-origin-opener-policy"] == headers["cross-origin-resource-policy"] == "same-origin"
     assert "camera=()" in headers["permissions-policy"]
     policy = headers["content-security-policy"]
-    assert policy.startswith("default-src 'none'; ") and "frame-ancestors 'none'" in policy
+    assert policy.startswith("default-src 'none'; ") and "unsafe-inline" not in re.sub(
+        "style-src[^;]*", "", policy
+    )
+    assert "frame-ancestors 'none'" in policy
     assert "server" not in headers
 
 
@@ -378,13 +383,13 @@ def test_a_flood_is_told_to_wait(worker: Worker, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(limits, "BURST", 5)
     app = build(worker, worker.store.root.parent)
     client = TestClient(app, base_url=HERE, client=("10.0.0.9", 1))
-    statuses = [client.get("/gradio_api/login_check").status_code for _ in range(100)]
-    assert statuses[:5] == [200] * 5 and 429 in statuses
-    assert client.get("/darkroom/js/page.js").status_code == 200  # what never changes is not counted
+    statuses = [client.post(JOIN, json={}).status_code for _ in range(100)]
+    assert statuses[:5] == [422] * 5 and 429 in statuses
+    assert client.get("/darkroom/js/page.js").status_code == 200  # looking at things is not counted
     small = client.get("/darkroom/gallery/thumb", params={"id": "0" * 32})
     assert small.status_code == 404  # there is none, but it was looked for
     other = TestClient(app, base_url=HERE, client=("10.0.0.10", 1))
-    assert other.get("/gradio_api/login_check").status_code == 200
+    assert other.post(JOIN, json={}).status_code == 422
 
 
 def test_one_client_holds_only_so_many_connections() -> None:
@@ -453,3 +458,47 @@ def test_an_upload_is_fetched_by_none_who_does_not_know_its_hash(client: TestCli
     for other in (Path(path).parent, Path(path).parents[1], get_upload_folder() + "/", "/etc/passwd"):
         answer = client.get(f"/gradio_api/file={other}")
         assert answer.status_code in (403, 404) and str(path) not in answer.text
+
+
+# ----------------------------------------------------------------------------- what is fetched from elsewhere
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *(
+            "127.0.0.1",
+            "127.8.8.8",
+            "localhost",
+            "a.localhost",
+            "[::1]",
+            "0.0.0.0",
+            "10.0.0.1",
+            "192.168.1.1",
+        ),
+        *("169.254.169.254", "172.16.0.1", "[fe80::1]", "[::ffff:127.0.0.1]", "nas.local", "db.internal"),
+    ],
+)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_nothing_is_fetched_from_inside_this_computer_or_its_network(host: str, scheme: str) -> None:
+    for name in (host, f"ann:token@{host}:8000"):
+        with pytest.raises(FetchProblem):
+            hub.parse(f"{scheme}://{name}/a.safetensors")
+
+
+def test_a_hub_of_ones_own_may_be_there() -> None:
+    endpoint = "http://127.0.0.1:9000"
+    assert hub.parse(f"{endpoint}/ann/house/blob/main/a.safetensors", endpoint).repo == "ann/house"
+    assert hub.parse("https://example.org/a.safetensors", endpoint).url
+
+
+def test_what_may_be_larger_is_a_route_that_there_is(app: FastAPI) -> None:
+    own = {route.path for route in app.routes if getattr(route, "methods", None)}  # type: ignore[attr-defined]
+    assert set(table.LARGE) <= own
+
+
+def test_a_librarys_words_tell_no_folder() -> None:
+    told = "[Errno 2] No file: '/home/ann/models/x.safetensors', see https://example.org/a/b and C:\\u\\m.bin"
+    cut = without_folders(told)
+    assert "/home" not in cut and "ann" not in cut and "C:\\u" not in cut
+    assert "https://example.org/a/b" in cut and "m.bin" in cut and "1/2" in without_folders("1/2 of a/b")

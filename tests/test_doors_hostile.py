@@ -21,6 +21,7 @@ from fastapi import FastAPI
 from gradio.utils import get_upload_folder
 
 import pipelines
+from pipelines.request import GenerationRequest
 from pipelines.worker import Worker
 from tests.support.served import serving
 from ui.app import build
@@ -167,7 +168,7 @@ def names() -> list[str]:
             re.findall(r"""(?:asked|question|query_params|body|given)(?:\.get\(|\[)["'](\w+)["']""", text)
         )
         found |= set(re.findall(r"""_(?:text|count|texts|whole)\(\w+, ["'](\w+)["']""", text))
-    return sorted(found)
+    return sorted(found | set(GenerationRequest.model_fields))
 
 
 def test_the_names_of_what_is_asked_are_found() -> None:
@@ -342,8 +343,6 @@ def test_who_opens_a_stream_and_never_reads_holds_nobody_up(running: Running) ->
 
 
 def _parameters(running: Running) -> list[str]:
-    from pipelines.request import GenerationRequest
-
     return list(GenerationRequest.model_fields)
 
 
@@ -359,3 +358,26 @@ def test_a_crowd_of_connections_leaves_room_for_others(running: Running) -> None
     for thread in threads:
         thread.join()
     assert found == [200] * 40
+
+
+def test_secrets_are_told_nowhere(
+    running: Running, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A token that is given for a fetch which fails, also in an address: not in answers, logs or files."""
+    (shelf,) = {component for component, name in running.functions() if name == "estimate"}
+    for id in (
+        f"https://huggingface.co/a/b?token={CANARY}",
+        f"https://ann:{CANARY}@example.org/a.safetensors",
+        f"https://127.0.0.1/a.safetensors?api_key={CANARY}",
+        "ann/nothing",
+    ):
+        for name in ("estimate", "start"):
+            answer = running.ask(shelf, name, {"id": id, "token": CANARY})
+            sound(answer)
+            assert "problem" in answer.json() or "key" in answer.json()
+    running.paints(8)
+    told = capfd.readouterr()
+    assert CANARY not in told.out + told.err + caplog.text
+    data = running.worker.store.root.parent
+    with_it = [path for path in data.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
+    assert [path.name for path in with_it] == ["secret.png"]  # put there by this test

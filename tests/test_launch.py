@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 import launch
 
 ROOT = Path(launch.__file__).parent
-AUTH = ["--auth", "ann:secret"]
+AUTH = ["--auth", "ann:secret words"]
 
 
 # ---------------------------------------------------------------------------------------------------- options
@@ -33,8 +33,8 @@ def test_help_needs_no_package_and_is_there_within_a_second() -> None:
     command = [sys.executable, "-S", "-E", "-I", str(ROOT / "launch.py"), "--help"]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert time.perf_counter() - began < 1
-    options = "port listen no-browser data models device dtype offline share auth allowed-host".split()
-    assert [name for name in options if f"--{name}" not in text] == []
+    options = "port listen no-browser data models device dtype offline share auth safety-checker allowed-host"
+    assert [name for name in options.split() if f"--{name}" not in text] == []
     assert "launch.py test" in text
 
 
@@ -55,16 +55,19 @@ def test_defaults() -> None:
 def test_options_survive_the_way_to_the_program(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b b").mkdir()
-    words = ["--port", "80", "--listen", "--auth", "-x:a:b c", "--data", str(tmp_path / "new")]
-    words[3:5] = ["--auth=-x:a:b c"]
+    words = ["--port", "80", "--listen", "--auth", "-x:a:b c d e", "--data", str(tmp_path / "new")]
+    words[3:5] = ["--auth=-x:a:b c d e"]
     words += ["--models", str(tmp_path / "a"), "--models", str(tmp_path / "b b"), "--device", "cuda:1"]
     words += ["--dtype", "bfloat16", "--allowed-host", "One.example", "--allowed-host", "*.two.example"]
-    words += ["--no-browser", "--share"]
+    words += ["--no-browser", "--share", "--safety-checker", str(tmp_path / "a")]
     options = launch.parse_options(words)
-    assert options.auth == ("-x", "a:b c")
+    assert options.auth == ("-x", "a:b c d e")
     assert options.host == "0.0.0.0"
     assert options.allowed_host == ["one.example", "*.two.example"]
-    assert launch.parse_options(launch.command_line(options)) == options
+    told = launch.command_line(options)
+    assert not [word for word in told if "a:b" in word], "everybody may read a command line"
+    environment = {launch.AUTH_VARIABLE: "-x:a:b c d e"}
+    assert launch.parse_options(told, environment) == options
     assert launch.parse_options(launch.command_line(launch.parse_options([]))) == launch.parse_options([])
 
 
@@ -89,6 +92,9 @@ def test_folders_are_meant_from_where_the_person_stands(
         (["--auth", "ann:"], "user:password"),
         (["--listen"], "--listen lets other people use this machine, so it needs a password"),
         (["--share"], "--share lets other people use this machine, so it needs a password"),
+        (["--listen", "--auth", "ann:seven77"], "choose one of at least 8 characters"),
+        (["--share", "--auth", "ann:seven77"], "choose one of at least 8 characters"),
+        (["--safety-checker", "/there/is/no/such"], "the folder of a safety checker"),
         (["--share", "--offline", *AUTH], "leave one of them out"),
         (["--allowed-host", "http://darkroom"], "without http://"),
         (["--allowed-host", "*"], "is no host name"),

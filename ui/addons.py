@@ -116,7 +116,10 @@ def foresee(page: Page, form: Form, asked: Mapping[str, Any]) -> dict[str, Any]:
     """What a run with the page's values, as the browser has them, needs: {"sentence"}, or nothing where they
     make no run yet."""
     shown = {**page.shown, **form}
-    values = {name: shown[name].preprocess(value) for name, value in asked.items() if name in shown}
+    try:
+        values = {name: shown[name].preprocess(value) for name, value in asked.items() if name in shown}
+    except (gr.Error, ValueError, TypeError, LookupError, AttributeError):
+        return {}  # what no form holds: Gradio's components do not look before they take
     values["prompt"] = values.get("prompt") or "any"
     try:
         told = page.worker.forecast(GenerationRequest.parse(requested(values)))

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import pipelines
 from pipelines.journal_file import DataInUse, JournalUnusable
+from pipelines.safety import NoChecker
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     import launch
 
     options = launch.parse_options(sys.argv[1:] if argv is None else argv)
+    os.environ.pop(launch.AUTH_VARIABLE, None)  # no process that this one starts needs it
     try:
         door = _bound(options.host, options.port)
     except OSError as error:
@@ -52,8 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 process=True,
                 films=not options.no_film,
                 film_bytes=int(options.film_budget * 1e9),
+                safety_checker=options.safety_checker,
             )
-        except (DataInUse, JournalUnusable) as problem:
+        except (DataInUse, JournalUnusable, NoChecker) as problem:
             print(problem, file=sys.stderr)
             return 1
         with worker:

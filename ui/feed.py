@@ -18,8 +18,6 @@ from starlette.types import ASGIApp, Message
 
 Told = Mapping[str, Any]
 
-OWN = "darkroom.own"
-"""Marks in a scope what this program asks itself: no client can, and it is not counted as a client's."""
 LOGIN_CHECK = "/gradio_api/login_check"
 """Where Gradio tells whether a visitor is signed in."""
 
@@ -133,7 +131,7 @@ async def login_status(app: ASGIApp, request: Request) -> int:
     kept = ("type", "asgi", "http_version", "scheme", "headers", "server", "client", "state", "extensions")
     scope = {name: request.scope[name] for name in kept if name in request.scope}
     scope |= {"method": "GET", "path": LOGIN_CHECK, "raw_path": LOGIN_CHECK.encode()}
-    scope |= {"query_string": b"", "root_path": "", OWN: True}
+    scope |= {"query_string": b"", "root_path": ""}
     statuses: list[int] = []
 
     async def receive() -> Message:

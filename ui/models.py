@@ -90,7 +90,8 @@ def _sentences(answer: Callable[..., Answer]) -> Callable[..., Answer]:
         except FetchProblem as problem:
             return {"problem": str(problem), "wants_token": problem.wants_token}
         except OSError as problem:
-            return {"problem": f"{problem.filename or 'A file'}: {problem.strerror or problem}."}
+            name = Path(problem.filename).name if isinstance(problem.filename, str) else "A file"
+            return {"problem": f"{name}: {problem.strerror or problem}."}
 
     return told
 

@@ -155,8 +155,10 @@ class Page:
             return {"problem": "This picture is not finished yet."}
         try:
             return store.shown(self.worker.store.put(Path(found.picture.path)))
-        except (OSError, UnreadablePicture) as problem:
+        except UnreadablePicture as problem:
             return {"problem": f"The picture's file could not be read: {problem}"}
+        except OSError as problem:  # its own words tell where the file is
+            return {"problem": f"The picture's file could not be read: {problem.strerror or 'it is gone'}."}
 
     def stop(self, event: gr.EventData) -> None:
         """Stops the job that the page names; one that has ended meanwhile is left alone."""

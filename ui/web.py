@@ -33,8 +33,8 @@ HEAD = (
 
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self' 'nonce-{nonce}' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; font-src 'self'; connect-src 'self' data: blob:; manifest-src 'self'; "
-    "base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
+    "img-src 'self' data: blob:; font-src 'self'; connect-src 'self' data: blob:; "
+    "manifest-src 'self'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
 )
 """No request leaves the machine, whatever a library would like, and no script runs that did not come with the
 page. Gradio's templates need eval, and it writes styles into the page."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
@@ -73,6 +74,11 @@ def _parse_url(text: str, endpoint: str) -> Address:
         raise FetchProblem(
             "Only https addresses are fetched: what comes over others may have been exchanged."
         )
+    if host != _origin(endpoint)[1] and _inside(host):
+        raise FetchProblem(
+            "This address lies inside this computer or its own network, where nothing is fetched "
+            "from: copy the file into a models folder instead."
+        )
     pairs = parse_qsl(parts.query, keep_blank_values=True)
     token = parts.password or next((value for name, value in pairs if name.lower() in SECRETS), "")
     kept = [(name, value) for name, value in pairs if name.lower() not in SECRETS]
@@ -93,6 +99,14 @@ def _parse_url(text: str, endpoint: str) -> Address:
     civitai = _CIVITAI_FILE.fullmatch(parts.path)
     clean = urlunsplit((parts.scheme, there, parts.path, urlencode(kept), ""))
     return Address(url=clean, version=civitai[1] if civitai else "", token=token)
+
+
+def _inside(host: str) -> bool:
+    """Whether a host is this computer or one of its network: who is let in here is not let in there."""
+    try:
+        return not ip_address(host).is_global
+    except ValueError:
+        return host == "localhost" or host.endswith((".localhost", ".local", ".internal", ".lan"))
 
 
 def _parse_hub_path(path: str) -> tuple[str, str, str] | None:

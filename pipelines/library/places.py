@@ -197,6 +197,11 @@ class _Walk:
         return "/".join([*([self.under] if self.under else []), *named])
 
 
+def hub_snapshot(cache: Path, name: str) -> Path | None:
+    """The folder of a repository (`author/name`) in the hub's cache; None where it was not fetched."""
+    return _snapshot(cache / f"models--{name.replace('/', '--')}")
+
+
 def _snapshot(repository: Path) -> Path | None:
     try:
         fetched = repository / "snapshots" / (repository / "refs" / "main").read_text("ascii").strip()

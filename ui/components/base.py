@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from abc import ABCMeta
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gradio as gr
@@ -22,6 +22,18 @@ Asked = dict[str, Any]
 Answer = dict[str, Any]
 Ask = Callable[[Asked], Answer]
 """What a component's script asks the server: JSON for JSON, {"problem": sentence} if nothing came of it."""
+
+
+def listed(payload: Any, name: str) -> list[Mapping[str, Any]]:
+    """The objects in the list `name` of a value that a page sent, as JSON or as text of it; none where there
+    is no such list."""
+    if isinstance(payload, str):
+        try:
+            payload = json.loads(payload)
+        except ValueError:
+            return []
+    found = payload.get(name) if isinstance(payload, Mapping) else None
+    return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
 
 
 class WithoutStub(ComponentMeta):

@@ -5,13 +5,12 @@ What a hand does is done in the browser (assets/js/loras.js); those there are co
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 from pipelines.request import MOST_LORAS, LoraWeight
-from ui.components.base import Scripted, WithoutStub, script
+from ui.components.base import Scripted, WithoutStub, listed, script
 from ui.components.units import described
 
 
@@ -29,9 +28,7 @@ class Loras(Scripted, metaclass=WithoutStub):
 
     def preprocess(self, payload: Any) -> list[dict[str, Any]]:
         """Fields of the LoRAs that are on."""
-        value = json.loads(payload or "{}") if isinstance(payload, str) else payload
-        loras = value.get("loras") if isinstance(value, Mapping) else None
-        return [_fields(one) for one in loras or () if isinstance(one, Mapping) and one.get("on", True)]
+        return [_fields(one) for one in listed(payload, "loras") if one.get("on", True)]
 
     def postprocess(self, value: Any) -> Any:
         """LoRAs (or their fields) as the page shows them; the rest as it is."""

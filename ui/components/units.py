@@ -7,7 +7,6 @@ are asked for what only the server has: pictures kept, maps drawn, poses read an
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -17,7 +16,7 @@ from pydantic.fields import FieldInfo
 from pipelines.controlnet import poses
 from pipelines.controlnet.preprocessors import PREPROCESSORS
 from pipelines.request import MOST_CONTROLS, ControlUnit, limits
-from ui.components.base import Ask, Scripted, WithoutStub, named, script
+from ui.components.base import Ask, Scripted, WithoutStub, listed, named, script
 
 PictureUrl = Callable[[str], dict[str, Any] | None]
 """A picture's key -> {"key", "width", "height", "url"}, None for one that is no longer kept."""
@@ -56,9 +55,7 @@ class Units(Scripted, metaclass=WithoutStub):
 
     def preprocess(self, payload: Any) -> list[dict[str, Any]]:
         """Fields of the units that are on, as the page holds them: what is off is the request's to say."""
-        value = json.loads(payload or "{}") if isinstance(payload, str) else payload
-        units = value.get("units") if isinstance(value, Mapping) else None
-        return [_fields(unit) for unit in units or () if isinstance(unit, Mapping) and unit.get("on", True)]
+        return [_fields(unit) for unit in listed(payload, "units") if unit.get("on", True)]
 
     def postprocess(self, value: Any) -> Any:
         """Control units (or their fields) as the page shows them, the first one open; the rest as it is."""

@@ -18,7 +18,7 @@ from ui import feed, store
 from ui.doors import asked, limits
 from ui.doors.asked import Refused
 from ui.doors.limits import TooMuch
-from ui.doors.table import API, JSON_BYTES, LARGE, OWN, OWN_PICTURES, OWN_STILL, READ, Door, gradios
+from ui.doors.table import API, JSON_BYTES, LARGE, OWN, OWN_STILL, READ, Door, gradios
 
 if TYPE_CHECKING:
     from gradio import Blocks
@@ -108,7 +108,7 @@ class Guard:
             raise Refused(405, f"{method} is not taken at this address.")
         if not self._of_this_page(headers, method, path):
             raise Refused(403, STRANGE_ORIGIN)
-        wait = 0.0 if door.still or scope.get(feed.OWN) else self.rate.take(client)
+        wait = 0.0 if method in READ else self.rate.take(client)  # a gallery asks for hundreds of thumbnails
         if not wait and path.rstrip("/") == "/login":
             wait = self.tries.take(client)
         if wait:
@@ -129,9 +129,7 @@ class Guard:
                 if isinstance(route, Mount):
                     return OWN_STILL, True
                 methods = tuple(getattr(route, "methods", None) or READ) if isinstance(route, Route) else READ
-                still = scope["path"] in OWN_PICTURES
-                most = LARGE.get(scope["path"], OWN.most)
-                return Door("", methods, still=still, most=most), True
+                return Door("", methods, most=LARGE.get(scope["path"], OWN.most)), True
         if ".." in scope["path"].split("/") or "\0" in scope["path"] or "\\" in scope["path"]:
             return None, False
         if scope["path"].startswith(f"{API}/file=") and "://" in scope["path"][:60]:

@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 from starlette.types import Message, Receive
 
-BURST, PER_SECOND = 1000, 100.0
-"""A page that is worked with asks a few times a second; fifty pages of one machine stay far below."""
+BURST, PER_SECOND = 2000, 200.0
+"""Questions, files and orders of one client: a page that is worked with sends a few a second, and fifty pages
+of one machine stay far below."""
 TRIES, PER_TRY = 10, 6.0
 """Passwords that may be tried at once, and seconds until one more may."""
 OPEN = 500

@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass
 
 READ = ("GET", "HEAD")
-JSON_BYTES = 4 << 20
-"""The longest question: a prompt has at most 20,000 characters, a batch a few thousand keys."""
+JSON_BYTES = 8 << 20
+"""The longest question: a prompt has at most 20,000 characters, but a gallery a hundred thousand ids."""
 FILE_BYTES = 100 << 20
 """The largest file that is taken in."""
 ENVELOPE = 1 << 16
@@ -22,12 +22,11 @@ ENVELOPE = 1 << 16
 @dataclass(frozen=True)
 class Door:
     """path: a pattern for the whole path, without a slash at its end. public: also for those who have not
-    given the password yet. still: an unchanging file, which nobody counts. most: bytes that may be sent."""
+    given the password yet. most: bytes that may be sent."""
 
     path: str
     methods: tuple[str, ...] = READ
     public: bool = False
-    still: bool = False
     most: int = JSON_BYTES
 
 
@@ -37,14 +36,14 @@ SESSION = re.compile("[A-Za-z0-9_-]{1,64}")
 
 GRADIO = (
     Door("/", public=True),
-    Door("/(assets|static|svelte)/.{1,200}", public=True, still=True),
-    Door(r"/(theme\.css|favicon\.ico|manifest\.json|robots\.txt)", public=True, still=True),
+    Door("/(assets|static|svelte)/.{1,200}", public=True),
+    Door(r"/(theme\.css|favicon\.ico|manifest\.json|robots\.txt)", public=True),
     Door("/login", ("POST",), public=True, most=ENVELOPE),
     Door("/logout"),
     Door("/config"),
     Door(f"{API}/login_check", public=True),
     Door(f"{API}/(info|startup-events|app_id)"),
-    Door(rf"{API}/theme\.css", public=True, still=True),
+    Door(rf"{API}/theme\.css", public=True),
     Door(f"{API}/heartbeat/{_NAME}"),
     Door(f"{API}/file=/?.{{1,1000}}"),
     Door(f"{API}/upload", ("POST",), most=FILE_BYTES + ENVELOPE),
@@ -60,13 +59,11 @@ GRADIO = (
 
 OWN = Door("", ("GET", "HEAD", "POST", "PUT", "DELETE"), most=FILE_BYTES + ENVELOPE)
 """What every route of the program's own is: behind the password, and no larger than a file."""
-OWN_PICTURES = ("/darkroom/gallery/thumb", "/darkroom/gallery/file")
-"""Routes of the program's own that give unchanging files: a scrolled gallery asks for hundreds a second."""
 FILM_BYTES = 2 << 30
 """The largest film that is taken in: its latents are as many as its steps."""
 LARGE = {"/darkroom/explore/import": FILM_BYTES}
 """The program's own routes that take more than a file."""
-OWN_STILL = Door("", public=True, still=True)
+OWN_STILL = Door("", public=True)
 """The program's styles, scripts and fonts."""
 
 
