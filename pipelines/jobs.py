@@ -63,6 +63,11 @@ class Job:
         """Its finished pictures by their index."""
         return {event.index: event.picture for event in self.events if isinstance(event, PictureDone)}
 
+    @property
+    def latest(self) -> StepEvent | None:
+        """The last step that was told."""
+        return self.reached[max(self.reached)] if self.reached else None
+
     def news(self, event: Event) -> Event | None:
         """The event as its watchers are told of it; None for what they have heard already, which a run that
         is taken up again comes by once more."""

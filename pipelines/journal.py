@@ -94,19 +94,24 @@ class Journal:
     # What is written down
 
     def accept(
-        self, id: str, request: Mapping[str, Any], client: str = "", files: Sequence[Any] = ()
+        self,
+        id: str,
+        request: Mapping[str, Any],
+        client: str = "",
+        files: Sequence[Any] = (),
+        place: float | None = None,
     ) -> Entry:
         """Writes a new job down; it is on the disk when this returns. Raises `JournalTrouble`, and then
-        the job is not accepted."""
-        values = (id, client, _text(request), digest(request), _text(list(files)), time.time(), *OPEN)
+        the job is not accepted. place: None for the last."""
+        values = (id, client, _text(request), digest(request), _text(list(files)), time.time(), place, *OPEN)
         try:
             with self._lock, self._database:
                 self._write_late()
                 self._database.execute(
                     "INSERT INTO jobs (id, client, request, digest, files, created, state, place) VALUES "
-                    "(?, ?, ?, ?, ?, ?, 'waiting', 1 + (SELECT max((SELECT coalesce(max(seq), 0) FROM "
-                    "sqlite_sequence WHERE name = 'jobs'), (SELECT coalesce(max(place), 0) FROM jobs WHERE "
-                    "state IN (?, ?, ?)))))",
+                    "(?, ?, ?, ?, ?, ?, 'waiting', coalesce(?, 1 + (SELECT max((SELECT coalesce(max(seq), 0) "
+                    "FROM sqlite_sequence WHERE name = 'jobs'), (SELECT coalesce(max(place), 0) FROM jobs "
+                    "WHERE state IN (?, ?, ?))))))",
                     values,
                 )
         except sqlite3.Error as problem:
@@ -217,6 +222,10 @@ class Journal:
         return self._entries(
             "WHERE state NOT IN (?, ?, ?) ORDER BY number DESC LIMIT ? OFFSET ?", (*OPEN, limit, offset)
         )
+
+    def troubles(self, limit: int) -> list[Entry]:
+        """Jobs that ended in an error, the last accepted first."""
+        return self._entries("WHERE state IN ('failed', 'set_aside') ORDER BY number DESC LIMIT ?", (limit,))
 
     def alike(self, request: Mapping[str, Any]) -> list[Entry]:
         """The finished jobs of the very same request, the newest first; not those kept before their end."""

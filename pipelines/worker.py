@@ -40,8 +40,8 @@ from pipelines.film.trajectory import TrajectoryStore, run_id
 from pipelines.jobs import Files, Job
 from pipelines.journal import JOURNAL, OPEN, Entry, Journal, JournalTrouble
 from pipelines.library.models import ModelLibrary, ModelSpec
-from pipelines.line import Line
 from pipelines.pictures import PictureStore
+from pipelines.queueing import JobQueue
 from pipelines.request import ControlUnit, GenerationRequest, InvalidRequest
 
 if TYPE_CHECKING:
@@ -53,6 +53,14 @@ _log = logging.getLogger(__name__)
 
 FINISHED_JOBS_KEPT = 200
 """How many ended jobs stay in memory to be looked at; the journal and their pictures are on disk."""
+
+TOLD = 20
+"""How many of the waiting jobs are told their place each time that one begins."""
+
+BEGUN = (
+    "The job that this was to take the place of has begun or was taken out meanwhile. "
+    "Generate once more to ask for it as a job of its own."
+)
 
 DEATHS = 2
 """How often the engine may die while it runs a job, before the job is set aside."""
@@ -90,7 +98,7 @@ class Worker:
         self.trajectories = TrajectoryStore(data / "trajectories")
         self.controls = ControlLibrary(library.folders, library.assets, library)
         self.journal = Journal(data / JOURNAL)
-        self.line = Line(self.journal)
+        self.queue = JobQueue(self.journal, self.rearranged)
         self._held = lock
         self._lock = threading.RLock()
         self._free = threading.Condition(self._lock)
@@ -117,13 +125,15 @@ class Worker:
         branching.check(request, self.trajectories)
         job = Job(secrets.token_hex(8), request.resolved(), files=self._files(request), client=client)
         with self._lock:
+            place = self.queue.enter(job.id, client)
             try:
-                self.journal.accept(job.id, _values(job.request), client, job.files)
+                self.journal.accept(job.id, _values(job.request), client, job.files, place.rank)
             except JournalTrouble as trouble:
+                self.queue.leave(job.id)
                 raise InvalidRequest({"journal": str(trouble)}) from None
             self._jobs[job.id] = job
             self._forget_old()
-            self._emit(job, Queued(self.line.order().index(job.id) + self._works()))
+            self._emit(job, Queued(self._ahead(job)))
             self._free.notify()
         self._tell_queue()
         return job.id
@@ -180,16 +190,32 @@ class Worker:
             job.pausing = False
             if job.state != "paused":
                 return
+            self.queue.release(job.id)
             self._to_state(job, "waiting")
-            order = self.line.order()
-            ahead = order.index(job.id) if job.id in order else len(order)
-            self._emit(job, Queued(ahead + self._works()))
+            self._emit(job, Queued(self._ahead(job)))
             self._free.notify()
         self._tell_queue()
 
+    def replace(self, job_id: str, request: GenerationRequest) -> str:
+        """Puts another request in the place of a job that has not begun; raises as `submit`."""
+        checks.check(request, self.library.find(request.model), self.controls)
+        branching.check(request, self.trajectories)
+        try:
+            job, files = self.job(job_id), self._files(request)
+        except UnknownJob:
+            raise InvalidRequest({"editing": BEGUN}) from None
+        with self._lock:
+            if job.state not in ("waiting", "paused") or any(self._come(job)):
+                raise InvalidRequest({"editing": BEGUN})
+            job.request, job.files = request.resolved(), files
+            self.journal.change(job.id, request=_values(job.request), files=job.files)
+        self.resume(job_id)
+        self._tell_queue()
+        return job_id
+
     def rearranged(self) -> None:
-        """To be called after the line has changed its order or its mind: who waits is told, and a worker
-        that is free looks again."""
+        """The queue has changed its order or its mind: who runs soon is told, and a worker that is free looks
+        again."""
         with self._lock:
             self._tell_places()
             self._free.notify()
@@ -235,18 +261,23 @@ class Worker:
         """Ids of the jobs that have not ended, first the one that runs, then those that wait, in order."""
         with self._lock:
             now = [self._now.id] if self._now is not None and self._works() else []
-            waiting = [id for id in self.line.order() if id not in now]
-            return [*now, *waiting, *(job.id for job in self._jobs.values() if job.state == "paused")]
+            return [*now, *self.queue.order()]
+
+    @property
+    def running_job(self) -> Job | None:
+        """The job that runs now."""
+        now = self._now
+        return now if now is not None and now.state == "running" else None
 
     @property
     def queue_length(self) -> int:
         """How many jobs run or wait."""
         with self._lock:
-            return sum(job.state in ("running", "waiting") for job in self._jobs.values())
+            return len(self.queue) + (self.running_job is not None)
 
     def watching_queue(self, notify: Callable[[], None]) -> _Watching:
         """A context manager inside which `notify` is called, from any thread, whenever a job changes its
-        state or the line its order."""
+        state, the queue its order, or the job that runs is a step further."""
         return self._watching(self._queue_watchers, notify)
 
     def follow(self, job_id: str) -> Iterator[Event]:
@@ -372,6 +403,7 @@ class Worker:
                     ended=time.time(),
                     error=f"This version of the program does not take what was asked for: {problem}",
                 )
+                self.queue.leave(entry.id)
                 continue
             self._jobs[job.id] = job
             left.add(job.id)
@@ -397,7 +429,7 @@ class Worker:
         """Waits for the next job and takes it up; None once the worker closes."""
         with self._free:
             while not self._closing:
-                job_id = self.line.next()
+                job_id = self.queue.take()
                 if job_id is None:
                     self._free.wait()
                     continue
@@ -461,6 +493,7 @@ class Worker:
                     if (now := time.monotonic()) - self._noted >= NOTE_EVERY:
                         self._noted = now
                         self.journal.change(job.id, picture=told.picture, step=told.step, total=told.total)
+                    self._tell_progress()
                 case PictureDone(picture, index):
                     self.journal.painted(job.id, index, picture)
                 case Paused():
@@ -474,6 +507,7 @@ class Worker:
         with self._lock:
             if job.state not in OPEN:
                 return
+            self.queue.leave(job.id)
             self._to_state(job, state or _STATES[type(ending)], ended=time.time(), **_ended(ending))
         for index in range(job.request.pictures):
             self._end_film(run_id(job.id, index), isinstance(ending, Failed))
@@ -496,6 +530,7 @@ class Worker:
         with self._lock:
             job.pausing = job.pausing or job is not self._now
             where = {"picture": event.picture, "step": event.step, "total": event.total}
+            self.queue.rest(job.id, job.client)
             self._to_state(job, "paused", **where)
             self._emit(job, event)
         self._tell_queue()
@@ -559,10 +594,11 @@ class Worker:
         return self._now is not None and self._now.state == "running"
 
     def _tell_places(self) -> None:
-        """Tells every job that waits how many run before it."""
+        """Tells the jobs that run soon how many run before them. Not all that wait: with a thousand of them
+        that would be a million events by the time that the last has run."""
         with self._lock:
             first = int(self._works())
-            for place, job_id in enumerate(self.line.order(), start=first):
+            for place, job_id in enumerate(self.queue.first(TOLD), start=first):
                 job, told = self.job(job_id), Queued(place)
                 if job.events and job.events[-1] == told:
                     continue
@@ -571,7 +607,15 @@ class Worker:
                 else:
                     self._emit(job, told)
 
+    def _ahead(self, job: Job) -> int:
+        return self.queue.ahead(job.id) + self._works()
+
     def _tell_queue(self) -> None:
+        with self._lock:
+            self.queue.edition += 1
+        self._tell_progress()
+
+    def _tell_progress(self) -> None:
         with self._lock:
             watchers = list(self._queue_watchers)
         for notify in watchers:

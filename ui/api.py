@@ -17,6 +17,9 @@ from pipelines.events import Cancelled, Failed, Finished
 from pipelines.request import GenerationRequest, InvalidRequest
 from pipelines.worker import Worker
 from ui import store
+from ui.client import client_of
+
+VISITOR = "visitor"
 
 Kept = tuple[list[str], str]
 """The kept files' paths, and the generation text of the first."""
@@ -46,11 +49,11 @@ def paint(worker: Worker) -> Callable[..., Awaitable[Kept]]:
     """The function behind `/paint`, with the request's fields as its parameters."""
     names = list(GenerationRequest.model_fields)
 
-    async def run(*given: Any) -> Kept:
+    async def run(visitor: gr.Request, *given: Any) -> Kept:
         """Makes pictures. Everything has a default but the prompt; returns paths and the generation text."""
         try:
             request = GenerationRequest.parse(dict(zip(names, given)))
-            job_id = worker.recorded(request) or worker.submit(request)
+            job_id = worker.recorded(request) or worker.submit(request, client_of(visitor))
         except InvalidRequest as problem:
             raise gr.Error(str(problem), print_exception=False) from None
         try:
@@ -61,7 +64,8 @@ def paint(worker: Worker) -> Callable[..., Awaitable[Kept]]:
         return _kept(ending)
 
     run.__signature__ = _signature()  # type: ignore[attr-defined]
-    run.__annotations__ = {name: field.annotation for name, field in GenerationRequest.model_fields.items()}
+    fields = GenerationRequest.model_fields
+    run.__annotations__ = {VISITOR: gr.Request, **{name: field.annotation for name, field in fields.items()}}
     return run
 
 
@@ -86,4 +90,7 @@ def _signature() -> inspect.Signature:
         )
         for name, field in GenerationRequest.model_fields.items()
     ]
-    return inspect.Signature(parameters, return_annotation=Kept)
+    visitor = inspect.Parameter(
+        VISITOR, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=gr.Request
+    )  # Gradio fills it in; it is no argument of the endpoint
+    return inspect.Signature([visitor, *parameters], return_annotation=Kept)

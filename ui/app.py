@@ -118,14 +118,15 @@ def build(
     import gradio as gr
     from fastapi import FastAPI
 
-    from ui import explore, gallery, models, page, web
+    from ui import explore, gallery, models, page, queue, web
     from ui.components.base import ASSETS_URL
     from ui.doors.guard import Guard, Names
     from ui.doors.table import FILE_BYTES
     from ui.theme import Darkroom
 
     stock, desk = stock or models.Stock(worker), desk or gallery.Desk(worker)
-    stock.beside.append(desk.told)
+    line = queue.QueueView(worker)
+    stock.beside += [desk.told, line.told]
 
     @contextlib.asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
@@ -135,7 +136,7 @@ def build(
         await asyncio.to_thread(stock.close)
         await asyncio.to_thread(desk.close)
 
-    blocks = page.build(worker, stock)
+    blocks = page.build(worker, stock, line)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=running)
     app.state.news = stock.news
     app.state.names = names = Names([*hosts, *proxies])
@@ -153,6 +154,7 @@ def build(
     models.add_routes(app, stock)
     explore.add_routes(app, worker)
     gallery.add_routes(app, desk)
+    queue.add_routes(app, line)
     gr.mount_gradio_app(
         app,
         blocks,

@@ -208,7 +208,7 @@ def _choices(name: str) -> list[tuple[str, str]]:
 def _wire_runs(page: Page, form: Form, parts: Mapping[str, Any]) -> None:
     parts["generate"].click(
         page.generate,
-        inputs_kwargs={**page.shown, **form},
+        inputs_kwargs={**page.shown, **form, "editing": page.queue},
         outputs=page.stage,
         concurrency_limit=None,
         trigger_mode="multiple",

@@ -31,9 +31,9 @@ def build(page: Page) -> None:
             page.batch = batch(lambda asked: store.keep(page.worker.store, asked), "image-batch")
 
 
-async def run_batch(page: Page, values: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+async def run_batch(page: Page, values: dict[str, Any], client: str = "") -> AsyncIterator[dict[str, Any]]:
     """Submits the form's request for each picture of the batch that was not done before, and tells how far
-    it is. values: those of the page, with "batch": {"keys"}."""
+    it is. values: those of the page, with "batch": {"keys"}; client: who asks."""
     given = values.pop("batch", None)
     keys = given.get("keys") if isinstance(given, Mapping) else None
     told = {"done": 0, "skipped": 0, "failed": 0, "total": len(keys) if isinstance(keys, list) else 0}
@@ -45,7 +45,7 @@ async def run_batch(page: Page, values: dict[str, Any]) -> AsyncIterator[dict[st
     items = page.worker.batches.items(asked, [str(key) for key in keys])
     told["total"] = len(items)
     told["skipped"] = sum(bool(item.done) for item in items)
-    waiting = [(item, page.worker.submit(item.request)) for item in items if not item.done]
+    waiting = [(item, page.worker.submit(item.request, client)) for item in items if not item.done]
     yield {**told, "jobs": [job_id for _, job_id in waiting]}
     for item, job_id in waiting:
         ending = [event async for events in page.worker.afollow(job_id) for event in events][-1]

@@ -22,12 +22,15 @@ from pipelines.metadata import UnreadablePicture
 from pipelines.request import GenerationRequest, InvalidRequest
 from pipelines.worker import Job, UnknownJob, Worker
 from ui import api, ask, control, explore, feed, gallery, image2image, inpaint, models, store, view
+from ui.client import client_of
 from ui.components.base import Scripted, sent
 from ui.components.header import status, status_value
+from ui.components.queue import queue_view
 from ui.components.stage import stage
 from ui.components.tabs import tab_bar
 from ui.form import Choice
 from ui.models import Stock
+from ui.queue import QueueView
 from ui.tabs import TABS, requested
 
 JOBS_REMEMBERED = 40
@@ -44,7 +47,7 @@ PARTS = (image2image, inpaint, control, explore, gallery, models)
 class Page:
     """What the tabs share: the worker, the chosen model and the stage."""
 
-    def __init__(self, worker: Worker, blocks: gr.Blocks, stock: Stock):
+    def __init__(self, worker: Worker, blocks: gr.Blocks, stock: Stock, line: QueueView):
         self.worker, self.blocks, self.stock = worker, blocks, stock
         self.stage: Scripted = stage(self.story, self.send, self.invitation(self.spec()))
         self.model: Component = gr.State()
@@ -57,6 +60,7 @@ class Page:
         self.shelf: Component = gr.State()
         self.gallery: Component = gr.State()
         self.batch: Component = gr.State()
+        self.queue: Scripted = queue_view(line.answers())
         self.examples = store.examples(worker.store)
 
     @property
@@ -79,19 +83,27 @@ class Page:
             return {"title": "", "examples": []}
         return {"title": spec.title, "examples": list(spec.examples)}
 
-    async def generate(self, **values: Any) -> AsyncIterator[str]:
-        """Submits what the form holds and tells the stage its story; bad values are told by field."""
+    async def generate(self, visitor: gr.Request, **values: Any) -> AsyncIterator[str]:
+        """Submits what the form holds and tells the stage its story; bad values are told by field.
+
+        "editing" of the values: the waiting job in whose place it goes.
+        """
+        edited, client = _edited(values.pop("editing", None)), client_of(visitor)
+        told: dict[str, Any] = {}
         try:
             request = self.request(values)
-            if (job_id := self.worker.recorded(request)) is not None:
-                yield sent({"again": job_id, **view.message(self.worker.job(job_id), [], 0, 0)})
+            if edited:
+                job_id, told = self.worker.replace(edited, request), {"replaced": edited}
+            elif (again := self.worker.recorded(request)) is not None:
+                job_id = again
+                yield sent({"again": again, **view.message(self.worker.job(again), [], 0, 0)})
             else:
-                job_id = self.worker.submit(request)
+                job_id = self.worker.submit(request, client)
         except InvalidRequest as problem:
             yield sent({"problems": problem.problems})
             return
         async for message in view.follow(self.worker, job_id):
-            yield sent(message)
+            yield sent({**told, **message})
 
     def request(self, values: Mapping[str, Any]) -> GenerationRequest:
         """The request in the page's values. Raises `InvalidRequest` with all that is wrong with them, a
@@ -103,11 +115,11 @@ class Page:
         except InvalidRequest as problem:
             raise InvalidRequest({**empty, **problem.problems}) from None
 
-    async def run_batch(self, **values: Any) -> AsyncIterator[str]:
+    async def run_batch(self, visitor: gr.Request, **values: Any) -> AsyncIterator[str]:
         """Paints the batch's pictures one after the other and tells the batch how far it is; the stage asks
         for the jobs' stories itself."""
         try:
-            async for told in image2image.run_batch(self, values):
+            async for told in image2image.run_batch(self, values, client_of(visitor)):
                 yield sent(told)
         except InvalidRequest as problem:
             yield sent({"problem": str(problem)})
@@ -177,10 +189,10 @@ class Page:
             deed(str(getattr(event, "job", "")))
 
 
-def build(worker: Worker, stock: Stock) -> gr.Blocks:
-    """The whole page over a worker and its stock of models."""
+def build(worker: Worker, stock: Stock, line: QueueView) -> gr.Blocks:
+    """The whole page over a worker, its stock of models and the view of its queue."""
     with gr.Blocks(title="Darkroom", analytics_enabled=False, fill_width=True) as blocks:
-        page = Page(worker, blocks, stock)
+        page = Page(worker, blocks, stock, line)
         shown = _header(page)
         with gr.Row(elem_id="bench"):
             with gr.Column(elem_id="ask", scale=0):
@@ -191,6 +203,7 @@ def build(worker: Worker, stock: Stock) -> gr.Blocks:
             with asked:
                 form, parts = ask.lay_out(page)
             page.stage.render()
+        page.queue.render()
         ask.wire(page, form, parts)
         page.stage.resume(
             page.resume, outputs=page.stage, concurrency_limit=None, trigger_mode="multiple", **QUIET
@@ -239,6 +252,11 @@ async def _merged(worker: Worker, job_ids: list[str]) -> AsyncIterator[dict[str,
     stories = (view.follow(worker, job_id) for job_id in job_ids)
     async for message in feed.merged(*stories, to_the_last=True):
         yield dict(message)
+
+
+def _edited(value: Any) -> str:
+    """The waiting job that the queue view's value names."""
+    return str(value.get("editing") or "") if isinstance(value, Mapping) else ""
 
 
 def _texts(value: Any) -> list[str]:

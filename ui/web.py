@@ -19,7 +19,7 @@ from ui.components.base import ASSETS_URL
 
 STYLES = (
     *"tokens gradio layout stage painter pose units loras curves models fetch".split(),
-    *"explore branch words lab share lessons gallery viewer tabs".split(),
+    *"explore branch words lab share lessons gallery viewer queue tabs".split(),
 )
 
 HEAD = (

@@ -101,8 +101,10 @@ export class Jobs {
     return this.list.find((job) => job.id === id);
   }
 
+  /** Those that have not ended, first the one that runs: a hand may have changed the order. */
   get running() {
-    return this.list.filter((job) => !job.done);
+    const begun = (job) => job.state === 'running' || job.state === 'loading';
+    return this.list.filter((job) => !job.done).sort((one, other) => begun(other) - begun(one));
   }
 
   /** Those that run or wait for their turn. */
@@ -128,6 +130,7 @@ export class Jobs {
   }
 
   continue(job, chapter) {
+    job.request = chapter.request; // one that waits may be changed
     if (chapter.abridged) {
       if (job.seen) return;
       job.abridged = true;

@@ -26,6 +26,7 @@ document.addEventListener('keydown', (event) => {
   if (target.closest?.(TYPING)) return;
   if (key === '?') return tell('keys');
   if (key === 'p') return tell('pause');
+  if (key === 'q') return tell('queue-view', document.getElementById('queue-button'));
   if (key in MOVES && !target.closest?.('input, [role=tab], [role=tree], summary, pre')) {
     event.preventDefault();
     tell('step', MOVES[key]);

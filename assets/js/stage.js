@@ -36,6 +36,7 @@ class Stage {
     heard('stop', ({ keep }) => this.stop(keep));
     heard('step', (move) => this.step(move));
     heard('jobs', (jobs) => this.trigger('resume', { jobs }));
+    heard('reuse', ({ job, tab }) => (this.trigger('reuse', { job, picture: 0 }), tell('tab', tab)));
   }
 
   build(root) {
@@ -116,6 +117,7 @@ class Stage {
     if (value.examples) this.invite(value);
     if (!value.jobs) return this.draw();
     if ('queue' in value) tell('queue', value.queue);
+    if (value.replaced) tell('replaced', value.replaced);
     if (value.forgotten?.length) memory.drop(value.forgotten);
     const before = this.job && !this.job.done ? this.job : null;
     const rested = this.job?.state === 'paused';

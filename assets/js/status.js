@@ -14,6 +14,7 @@ const KEYS = [
   [['Space'], 'Explore: play the film'],
   [['Space'], 'Paint: hold it to move the picture, the wheel zooms'],
   [['M', 'N', 'H'], 'Pose: mirror, new person, hide a joint'],
+  [['Q'], 'The queue (Alt+↑ and Alt+↓ move a job)'],
   [['/'], 'Models and gallery: search (arrows go from one to the next)'],
   [['Space', 'S', 'Del'], 'Gallery: choose, star, to trash (Ctrl+Z undoes)'],
   [['−', '0'], 'Gallery: zoom the opened picture out, whole (+ zooms in)'],
@@ -30,7 +31,10 @@ class Status {
     this.state = el('span.state', { role: 'status' }, this.light, el('span'));
     this.why = el('span.tip', { role: 'tooltip', id: 'device-why' });
     this.badge = el('button.badge', { type: 'button', 'aria-describedby': 'device-why', hidden: true });
-    this.queue = el('span.queue', { title: 'Jobs that run or wait' }, 'queue ', el('b', {}, '0'));
+    this.queue = el('button.queue', { type: 'button', id: 'queue-button', onclick: () => tell('queue-view', this.queue) }, 'queue', el('b', {}, '0'), el('i', { 'aria-hidden': 'true' }));
+    this.queue.setAttribute('aria-expanded', 'false');
+    this.queue.setAttribute('aria-controls', 'queue-panel');
+    this.hear({ length: 0 });
     this.loras = el('button.badge.header-loras', { type: 'button', hidden: true, onclick: () => toLoras() });
     const sheet = keySheet();
     root.className = 'status';
@@ -45,6 +49,8 @@ class Status {
     );
     heard('loras', (loras) => this.showLoras(loras));
     heard('queue', (length) => this.count(length));
+    heard('news', ({ queue }) => queue && this.hear(queue));
+    heard('queue-open', (open) => this.queue.setAttribute('aria-expanded', String(open)));
     heard('keys', () => (sheet.open ? sheet.close() : sheet.showModal()));
   }
 
@@ -68,8 +74,17 @@ class Status {
     this.loras.setAttribute('aria-label', this.loras.title);
   }
 
+  /** How the queue is, from whichever page it was filled. */
+  hear({ length, paused, failed }) {
+    say(this.queue.lastChild, paused ? '‖' : '');
+    this.queue.toggleAttribute('data-failed', failed > 0);
+    const trouble = failed ? `, ${failed} ended with an error` : '';
+    this.queue.title = `Jobs that run or wait${paused ? ' (paused)' : ''}${trouble} (Q)`;
+    if (length !== this.length) tell('queue', (this.length = length));
+  }
+
   count(length) {
-    say(this.queue.lastChild, String(length));
+    say(this.queue.querySelector('b'), String(length));
     this.queue.classList.toggle('busy', length > 0);
   }
 }
