@@ -258,7 +258,8 @@ class Worker:
         return job
 
     def running(self) -> list[str]:
-        """Ids of the jobs that have not ended, first the one that runs, then those that wait, in order."""
+        """Ids of the jobs that have not ended, first the one that runs, then those that wait or rest, in
+        their order."""
         with self._lock:
             now = [self._now.id] if self._now is not None and self._works() else []
             return [*now, *self.queue.order()]

@@ -160,7 +160,7 @@ def test_a_waiting_job_rests_at_once_and_keeps_its_place(
     first = worker.submit(wanted.model_copy(update={"num_inference_steps": 40}))
     second, third = worker.submit(wanted), worker.submit(wanted)
     worker.pause(second)
-    assert worker.job(second).events[-1] == Paused(0, 0) and worker.running() == [first, third, second]
+    assert worker.job(second).events[-1] == Paused(0, 0) and worker.running() == [first, second, third]
     worker.resume(second)
     assert worker.running() == [first, second, third]
     for job in (first, second, third):
