@@ -106,7 +106,7 @@ def test_samplers_are_compared_and_a_cell_opens_its_run(page: Page, worker: Work
     expect(row.get_by_role("button").first).to_have_attribute("data-open", "")
 
     page.get_by_text("The forward process").click()
-    where = page.locator(".explore-forward .explore-where")
+    where = page.locator(".forward-where")
     expect(where).to_contain_text("signal to noise", timeout=LONG)
     slider = page.get_by_role("slider", name="How far the picture is noised")
     before = where.inner_text()

@@ -39,7 +39,7 @@ class Forward {
     }
     this.worlds = el('div.forward-worlds', {}, ...Object.values(this.screens).map(({ root }) => root));
     this.slider = el('input', { type: 'range', min: 0, step: 1, value: 0, 'aria-label': 'How far the picture is noised', oninput: () => this.seek(Number(this.slider.value)) });
-    this.where = el('p.explore-where');
+    this.where = el('p.forward-where');
     const choose = (label) => el('select.branch-text', { 'aria-label': label, onchange: () => this.chosen() });
     [this.sampler, this.schedule] = [choose('Sampler of the schedule'), choose('Schedule')];
     this.file = el('input', { type: 'file', accept: 'image/*', hidden: true, onchange: () => this.file.files[0] && this.drop(this.file.files[0]) });
