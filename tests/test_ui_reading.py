@@ -69,3 +69,14 @@ def test_add_ons_that_are_not_here_are_named(tmp_path: Path) -> None:
     values, note = reading.from_text(text, LIBRARY)
     assert "<lora:nobody:0.7>" in values["prompt"] and not values.get("loras")
     assert "nobody" in note and "lost" in note
+
+
+def test_what_a_run_began_with_is_told() -> None:
+    text = "a cat\nSteps: 20, Sampler: Euler, Seed: 1, Denoising strength: 0.5, Init image hash: abc"
+    beyond = {"left": 0, "top": 0, "right": 0, "bottom": 0}
+    assert reading.painting(text) == ("sketch", {"image": "abc", "mask": None, "extend": beyond})
+    masked = {"image": "abc", "mask": "def", "extend": beyond}
+    assert reading.painting(text + ", Mask hash: def") == ("mask", masked)
+    grown = reading.painting(text + ", Extend: 64 0 0 8")
+    assert grown == ("mask", {"image": "abc", "mask": None, "extend": {**beyond, "left": 64, "bottom": 8}})
+    assert reading.painting("a cat\nSteps: 20, Sampler: Euler, Seed: 1") is None

@@ -339,11 +339,20 @@ def _wire_reading(page: Page, form: Form, parts: Mapping[str, Any]) -> None:
         return {parts["note"]: note, **filled(form, values)}
 
     def read_kept(event: gr.EventData) -> dict[Component, Any]:
-        """The settings of a picture of the gallery."""
-        return read_text(getattr(event, "text", ""))
+        """The settings of a picture of the gallery, and the pictures that it was made from."""
+        text = getattr(event, "text", "")
+        taken = read_text(text)
+        if (began := reading.painting(text)) is None:
+            return taken
+        painter, value = began
+        painted = _painting(page, value)
+        if painted["image"] is None:
+            return {**taken, parts["note"]: taken[parts["note"]] + reading.GONE}
+        return {**taken, page.shown[painter]: painted}
 
     outputs = [parts["note"], parts["file"], *form.values()]
-    page.gallery.reuse(read_kept, outputs=outputs, queue=False, **QUIET)
+    painters = [page.shown[name] for name in PAINTERS]
+    page.gallery.reuse(read_kept, outputs=[*outputs, *painters], queue=False, **QUIET)
     parts["choose"].click(None, js=JS_CHOOSE, **QUIET)
     parts["file"].upload(read_file, parts["file"], outputs, queue=False, **QUIET)
     parts["read"].click(read_text, parts["pasted"], outputs, queue=False, **QUIET)

@@ -15,6 +15,7 @@ from pipelines import metadata, schedulers
 from pipelines.lora import adapters
 from pipelines.request import GenerationRequest, InvalidRequest
 from ui.form import sound
+from ui.tabs import SIDES
 
 if TYPE_CHECKING:
     from pipelines.library.models import ModelLibrary
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 NOTHING = (
     "This picture carries no generation parameters. Editors and messengers often take them out; "
     "the file as it was first saved still has them."
+)
+GONE = (
+    '<p class="problem" role="alert">The picture that it began with is not kept any more: drop it into the '
+    "painter, if you have it elsewhere.</p>"
 )
 NO_TEXT = (
     "There are no parameters in this text. It needs a line such as “Steps: 20, Sampler: Euler, Seed: 1”."
@@ -45,6 +50,19 @@ def from_text(text: Any, library: ModelLibrary) -> tuple[dict[str, Any], str]:
     if not found.get("extras") and "num_inference_steps" not in found:
         return {}, _trouble(NO_TEXT)
     return _taken(found, "the text", library)
+
+
+def painting(text: Any) -> tuple[str, dict[str, Any]] | None:
+    """The painter with which a run of this text began, and its value: keys of pictures in the store; None for
+    a run that began with noise."""
+    found = metadata.parse(str(text or ""))
+    told: Mapping[str, str] = found.get("extras", {})
+    if not told.get("Init image hash"):
+        return None
+    extend = {side: found.get(f"extend_{side}", 0) for side in SIDES}
+    mask = told.get("Mask hash")
+    painter = "mask" if mask or any(extend.values()) else "sketch"
+    return painter, {"image": told["Init image hash"], "mask": mask, "extend": extend}
 
 
 def _taken(found: Mapping[str, Any], source: str, library: ModelLibrary) -> tuple[dict[str, Any], str]:

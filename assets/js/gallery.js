@@ -290,9 +290,11 @@ class Gallery {
   }
 
   /** The form takes what a picture was made with. */
-  reuse({ parameters, task }) {
+  reuse({ parameters, task, from = [] }) {
     this.trigger('reuse', { text: parameters });
-    tell('tab', { image2image: 'image', inpaint: 'inpaint' }[task] ?? 'text');
+    const made = (what) => from.some((one) => one.what === what);
+    const begins = made('mask') ? 'inpaint' : made('picture') ? 'image' : made('control') ? 'control' : 'text';
+    tell('tab', { image2image: 'image', inpaint: 'inpaint' }[task] ?? begins);
   }
 
   /** A sentence in sight for a while, and read aloud. undo: does away with what it tells of. */
