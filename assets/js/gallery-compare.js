@@ -59,7 +59,7 @@ export class Compare {
     this.pair = answers.sort((one, other) => String(one.date).localeCompare(String(other.date)));
     this.edge.value = 50;
     this.zoom.reset();
-    this.root.showModal();
+    this.gallery.enter(this.root);
     this.draw();
     this.turn(this.view);
   }
@@ -126,6 +126,7 @@ export class Compare {
   }
 
   closed() {
+    this.gallery.leave(this.root);
     this.blink(false);
     this.asked = null;
     for (const image of [this.one, this.other]) image.removeAttribute('src');

@@ -36,11 +36,14 @@ export class Importer {
     this.away = el('button.deed', { type: 'button', onclick: () => this.root.close() }, 'Close');
     this.root = el('dialog.gallery-question.gallery-import', { 'aria-labelledby': 'gallery-import' }, el('h2', { id: 'gallery-import' }, 'Import pictures'),
       this.hint, this.begin, this.files, this.folder, this.bar, this.words, this.refused, el('div.gallery-deeds.end', {}, this.stop, this.away));
-    this.root.addEventListener('close', () => say(this.button.lastChild, this.cut ? 'Importing …' : 'Import'));
+    this.root.addEventListener('close', () => {
+      this.gallery.leave(this.root);
+      say(this.button.lastChild, this.cut ? 'Importing …' : 'Import');
+    });
   }
 
   open() {
-    if (!this.root.open) this.root.showModal();
+    this.gallery.enter(this.root);
   }
 
   /** Files can be dropped on the whole panel. */

@@ -57,7 +57,7 @@ export class Viewer {
     if (!entry) return;
     this.index = index;
     this.show(entry);
-    if (!this.root.open) this.root.showModal();
+    this.gallery.enter(this.root);
     this.screen.tabIndex = -1;
     this.screen.focus({ preventScroll: true });
   }
@@ -179,6 +179,7 @@ export class Viewer {
   }
 
   closed() {
+    this.gallery.leave(this.root);
     this.about.keep();
     this.image.removeAttribute('src');
     const { grid } = this.gallery;

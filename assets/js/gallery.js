@@ -84,7 +84,7 @@ class Gallery {
     const list = el('div.gallery-list', {}, this.filters.root, top, this.alarm, this.none, el('div.gallery-window', {}, this.grid.root, this.grid.place));
     const side = el('div.gallery-left', {}, el('h2', {}, 'Gallery'), this.boards.root, this.importer.button);
     this.root.className = 'gallery-panel takes-pictures'; // dropped files are imported, not read for the form
-    this.root.append(side, list, this.importer.root, this.viewer.root, this.compare.root, this.toast);
+    this.root.append(side, list, this.toast);
     this.importer.takes(this.root);
   }
 
@@ -199,6 +199,18 @@ class Gallery {
 
   thumb({ id, v }) {
     return this.server.url('thumb', v === undefined ? { id } : { id, v });
+  }
+
+  /** A dialog is in the page only while it is open. */
+  enter(dialog) {
+    if (dialog.open) return;
+    this.root.append(dialog);
+    dialog.showModal();
+  }
+
+  leave(dialog) {
+    if (dialog.contains(this.toast)) this.root.append(this.toast);
+    dialog.remove();
   }
 
   // What a hand does with pictures
