@@ -118,6 +118,10 @@ def test_settings_tell_what_the_run_was_made_with(films: Films) -> None:
     )
     assert told["Branched off"] == "at step 4 of another run"
     assert "Prompt" not in told and "Clip skip" not in told
+    curved = {"prompt": "x", "seed": 7, "guidance_points": [[0, 9], [0.5, 2]]}
+    assert (
+        dict(replay.settings(replace(run, request=curved)))["Guidance over the steps"] == "9 at 0%, 2 at 50%"
+    )
 
 
 def colours(count: int, size: tuple[int, int] = (64, 48)) -> list[Image.Image]:

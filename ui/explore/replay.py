@@ -102,6 +102,8 @@ def _told(name: str, value: Any) -> str:
         return ", ".join(f"{one['name']} {one.get('weight', 1):g}" for one in value)
     if name == "controls":
         return ", ".join(f"{one['model']} {one['controlnet_conditioning_scale']:g}" for one in value)
+    if name == "guidance_points":
+        return ", ".join(f"{height:g} at {share:.0%}" for share, height in value)
     if isinstance(value, bool):
         return "on" if value else "off"
     return f"{value:g}" if isinstance(value, float) else str(value)
