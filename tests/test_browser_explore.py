@@ -80,7 +80,7 @@ def opened(page: Page, steps: int) -> None:
 
 def at(page: Page) -> int:
     """The step that is looked at, from 1."""
-    return int((page.locator(".explore-where").text_content() or "").split()[1])
+    return int((page.locator(".explore-strip .explore-where").text_content() or "").split()[1])
 
 
 def grey(page: Page, lane: int) -> int:
@@ -133,7 +133,9 @@ def test_keys_step_play_and_jump(visit: Visit) -> None:
         assert at(page) == 2
         page.keyboard.press("Space")
         expect(page.locator(".explore-play")).to_have_text("Pause")
-        page.wait_for_function("parseInt(document.querySelector('.explore-where').textContent.slice(5)) > 4")
+        page.wait_for_function(
+            "parseInt(document.querySelector('.explore-strip .explore-where').textContent.slice(5)) > 4"
+        )
         page.keyboard.press("Space")
         expect(page.locator(".explore-play")).to_have_text("Play")
         page.keyboard.press("End")
@@ -228,10 +230,10 @@ def test_a_run_that_goes_on_is_followed_and_one_that_is_looked_into_is_left_alon
         opened(page, 3)
         assert page.locator(".explore-strip .frame").count() == 12
         goes_on(5)
-        expect(page.locator(".explore-where")).to_contain_text("Step 5 of 12")
+        expect(page.locator(".explore-strip .explore-where")).to_contain_text("Step 5 of 12")
         page.locator(".explore-strip .frame").nth(1).click()
         goes_on(8)
-        expect(page.locator(".explore-where")).to_contain_text("Step 2 of 12")
+        expect(page.locator(".explore-strip .explore-where")).to_contain_text("Step 2 of 12")
         films.trajectories.change(run, state="finished")
         goes_on(12)
         expect(page.locator(".curve-sentence")).to_contain_text("The picture changed by more than 1%")

@@ -21,8 +21,22 @@ from ui.explore.runs import row
 pytestmark = pytest.mark.browser
 
 
+class Anything:
+    """A library in which everything is found."""
+
+    def find(self, *named: str) -> Any:
+        return named
+
+    addon = find
+
+    def addons(self, sort: str) -> list[Any]:
+        return []
+
+
 class Teaching(Pairs):
     """Films whose runs say what they were asked for, as lessons look for them."""
+
+    library = controls = Anything()
 
     def submit(self, request: GenerationRequest) -> str:
         job = super().submit(request)
@@ -87,12 +101,12 @@ def test_a_replay_opens_from_disk_without_a_network_and_is_scrubbed(page: Page, 
     page.on("request", lambda request: asked.append(request.url))
     page.on("console", lambda message: message.type == "error" and logged.append(message.text))
     page.goto(file.as_uri())
-    expect(page.locator(".explore-where")).to_contain_text("Step 20 of 20")
+    expect(page.locator(".explore-strip .explore-where")).to_contain_text("Step 20 of 20")
     expect(page.locator(".lane-state:not(:empty)")).to_have_text("full decode")
     expect(page.locator(".curve-sentence")).to_contain_text("The last 8 of 20 steps")
     expect(page.get_by_role("heading", level=1)).to_have_text(HOSTILE)
     page.keyboard.press("Home")
-    expect(page.locator(".explore-where")).to_contain_text("Step 1 of 20")
+    expect(page.locator(".explore-strip .explore-where")).to_contain_text("Step 1 of 20")
     greys = page.evaluate("""() => {
         const slider = document.querySelector('.explore-strip .scrub');
         const canvas = document.querySelectorAll('.lane:not([hidden]) canvas')[1];
@@ -111,7 +125,6 @@ def test_a_replay_opens_from_disk_without_a_network_and_is_scrubbed(page: Page, 
 def test_a_film_is_saved_and_opened_by_another_copy(page: Page, tmp_path: Path) -> None:
     here, there = Copy(tmp_path / "here"), Teaching(tmp_path / "there")
     there.store = Copy(tmp_path / "there").pictures  # type: ignore[assignment]
-    there.library = there.controls = Anything()  # type: ignore[attr-defined]
     films = Pairs(here.data)
     films.store = here.pictures  # type: ignore[assignment]
     run = recorded(here)
@@ -140,15 +153,6 @@ def test_a_film_is_saved_and_opened_by_another_copy(page: Page, tmp_path: Path) 
         expect(page.locator(".explore-told.bad")).to_contain_text("no film of Darkroom")
 
 
-class Anything:
-    """A library in which everything is found."""
-
-    def find(self, *named: str) -> Any:
-        return named
-
-    addon = find
-
-
 PROGRESS = """([id, steps, done]) => document.dispatchEvent(new CustomEvent('darkroom:progress', {
     detail: { id, steps, total: 20, begun: 1, done, state: done ? 'finished' : 'running' } }))"""
 
@@ -163,7 +167,7 @@ def test_a_lesson_is_walked_by_keys_and_moves_what_is_there(page: Page, tmp_path
         page.get_by_role("button", name="What guidance does").click()
         expect(page.locator(".lesson-place")).to_have_text("What guidance does: step 1 of 5")
         expect(page.locator(".run-face")).to_contain_text("yellow boat")
-        expect(page.locator(".explore-where")).to_contain_text("Step 20 of 20")
+        expect(page.locator(".explore-strip .explore-where")).to_contain_text("Step 20 of 20")
         page.evaluate("document.addEventListener('darkroom:jobs', ({ detail }) => (window.jobs = detail))")
         page.get_by_role("button", name="Next").press("Enter")
         # The second run is not there: it is painted by the ordinary way, and told of meanwhile.
@@ -181,7 +185,7 @@ def test_a_lesson_is_walked_by_keys_and_moves_what_is_there(page: Page, tmp_path
             ["Where it is heading", "Where the words pull"]
         )
         page.keyboard.press("Enter")
-        expect(page.locator(".explore-where")).to_contain_text("Step 4 of")
+        expect(page.locator(".explore-strip .explore-where")).to_contain_text("Step 4 of")
         page.keyboard.press("Enter")
         expect(page.locator(".compare-body")).to_be_visible()
         expect(page.locator(".explore-compare")).to_have_class("explore-region explore-compare looked-at")
