@@ -209,6 +209,7 @@ class Gallery {
   }
 
   leave(dialog) {
+    if (dialog.open) return; // opened again before it was told that it had closed
     if (dialog.contains(this.toast)) this.root.append(this.toast);
     dialog.remove();
   }
