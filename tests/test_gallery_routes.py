@@ -202,4 +202,5 @@ def test_who_scrolls_fast_is_not_held_up(tmp_path: Path, monkeypatch: pytest.Mon
     with Worker(StillEngine(), ModelLibrary([]), PictureStore(data / "inputs")) as worker:
         client = TestClient(build(worker, data), base_url="http://127.0.0.1")
         assert {client.get(f"/{URL}/thumb?id={number}").status_code for number in range(20)} == {404}
-        assert 429 in {client.get(f"/{URL}/list").status_code for _ in range(20)}
+        changes = [client.post(f"/{URL}/change", json={"ids": [], "star": True}) for _ in range(20)]
+        assert 429 in {answer.status_code for answer in changes}
