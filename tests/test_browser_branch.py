@@ -139,7 +139,7 @@ def program(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Itera
     with pipelines.open(data, process=True) as worker, served(worker, data) as url:
         page = browser.new_page(viewport={"width": 1360, "height": 860})
         page.set_default_timeout(LONG)
-        expect.set_options(timeout=20_000)
+        expect.set_options(timeout=60_000)
         page.goto(url)
         expect(page.locator("[data-state=ready]")).to_be_visible()
         page.wait_for_function("document.body.dataset.restored === '1'")
