@@ -515,7 +515,7 @@ def test_a_refresh_in_mid_run_goes_on_in_its_tab(visit: Open, worker: Worker) ->
 def test_keys_turn_tabs_generate_and_leave_the_large_painter(visit: Open, worker: Worker) -> None:
     with visit("text") as page:
         page.get_by_role("tab", name="Text", exact=True).focus()
-        ways = {"ArrowRight": "Image", "End": "Models", "ArrowLeft": "Explore", "Home": "Text"}
+        ways = {"ArrowRight": "Image", "End": "Models", "ArrowLeft": "Gallery", "Home": "Text"}
         for key, tab in (*ways.items(), ("ArrowRight", "Image"), ("ArrowRight", "Inpaint")):
             page.keyboard.press(key)
             is_open(page, tab)

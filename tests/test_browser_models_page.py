@@ -163,6 +163,7 @@ def test_the_house_is_quiet_when_nothing_happens(page: Page) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.post_data or ""))
     page.get_by_role("searchbox", name="Search what is on this computer").fill("story")
-    page.get_by_label("Order").select_option(label="Newest first")
+    there = page.get_by_role("tabpanel", name="On this computer")
+    there.get_by_label("Order").select_option(label="Newest first")
     page.evaluate("new Promise((resolve) => requestIdleCallback(resolve))")
     assert [text for text in asked if any(f'"fn_name":"{name}"' in text for name in ASKS)] == []
