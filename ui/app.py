@@ -32,8 +32,8 @@ LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 QUEUE_REST = 0.02
 """Seconds between two looks of Gradio's queue at whether there is work; its own 1 ms costs 8% of a core."""
 EVENTS_AT_ONCE = 2000
-"""Events that Gradio follows at the same time. What comes beyond that waits in Gradio's memory, where it is in
-no journal and its turn is not fair; its own 40 is meant for functions that work, and ours only subscribe."""
+"""Events that Gradio follows at the same time. What comes beyond that waits in Gradio's memory, where it is
+in no journal and its turn is not fair; Gradio's own 40 is meant for functions that work, ours only listen."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
