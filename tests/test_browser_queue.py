@@ -89,7 +89,8 @@ def test_the_queue_is_the_same_in_every_window_and_changed_by_hand_and_by_key(
     expect(waiting(page).nth(2)).to_be_focused()
     page.keyboard.press("Home")
     expect(waiting(page).first).to_be_focused()
-    # By hand, on the phone.
+    # By hand, on the phone: once its rows stand where the key has put them.
+    expect(waiting(phone)).to_have_text(["one", "two", "four", "three"])
     grip, target = (row(phone, name).locator(".queue-grip").bounding_box() for name in ("four", "one"))
     assert grip and target
     phone.mouse.move(grip["x"] + 10, grip["y"] + 20)
