@@ -1,7 +1,8 @@
 """The journal: every accepted job on disk before anybody is told that it was accepted, until after its end.
 
-A row for each job with its request and what became of it, and one for each of its pictures. Order is kept by
-a counter, never by the clock, which may be set back.
+A row for each job with its request and what became of it, one for each of its pictures, and one for each
+turn of a batch (pipelines.batch) that a job has taken. Order is kept by a counter, never by the clock, which
+may be set back.
 """
 
 from __future__ import annotations
@@ -100,9 +101,10 @@ class Journal:
         client: str = "",
         files: Sequence[Any] = (),
         place: float | None = None,
+        turn: str = "",
     ) -> Entry:
         """Writes a new job down; it is on the disk when this returns. Raises `JournalTrouble`, and then
-        the job is not accepted. place: None for the last."""
+        the job is not accepted. place: None for the last. turn: of a batch, that the job takes."""
         values = (id, client, _text(request), digest(request), _text(list(files)), time.time(), place, *OPEN)
         try:
             with self._lock, self._database:
@@ -114,6 +116,8 @@ class Journal:
                     "WHERE state IN (?, ?, ?))))))",
                     values,
                 )
+                if turn:
+                    self._database.execute("INSERT OR REPLACE INTO turns VALUES (?, ?)", (turn, id))
         except sqlite3.Error as problem:
             raise JournalTrouble(
                 f"The job could not be written into the journal ({problem}), so it was not accepted. Free "
@@ -129,6 +133,7 @@ class Journal:
         them (see `trouble`)."""
         if "request" in columns:
             columns["digest"] = digest(columns["request"])
+            self._note("DELETE FROM turns WHERE job = ?", (id,))  # it paints something else now
         names = ", ".join(f"{name} = ?" for name in columns)
         values = [_text(value) if name in _JSON else value for name, value in columns.items()]
         self._note(f"UPDATE jobs SET {names} WHERE id = ?", (*values, id))
@@ -201,6 +206,17 @@ class Journal:
             ).fetchone()
         entry = None if row is None else self.entry(row[0])
         return None if entry is None else (entry, row[1])
+
+    def taker(self, turn: str) -> Entry | None:
+        """The last job that took a turn of a batch; None where none has."""
+        found = self._entries("WHERE id = (SELECT job FROM turns WHERE turn = ?)", (turn,))
+        return found[0] if found else None
+
+    def turn(self, id: str) -> str:
+        """The turn of a batch that a job has taken, "" where it took none."""
+        with self._lock:
+            found = self._database.execute("SELECT turn FROM turns WHERE job = ?", (id,)).fetchone()
+        return str(found[0]) if found else ""
 
     def open(self) -> list[Entry]:
         """Every job that has not ended, in order, the one that runs first."""

@@ -94,10 +94,10 @@ class Worker:
     ):
         self.engine, self.library, self.store, self.keeps_films = engine, library, store, films
         data = store.root.parent
-        self.batches = BatchBook(data / "batches")
         self.trajectories = TrajectoryStore(data / "trajectories")
         self.controls = ControlLibrary(library.folders, library.assets, library)
         self.journal = Journal(data / JOURNAL)
+        self.batches = BatchBook(self.journal)
         self.queue = JobQueue(self.journal, self.rearranged)
         self._held = lock
         self._lock = threading.RLock()
@@ -116,8 +116,9 @@ class Worker:
 
     # What is wanted
 
-    def submit(self, request: GenerationRequest, client: str = "") -> str:
-        """Accepts a request and returns the job's id; the job is then in the journal. client: who asks.
+    def submit(self, request: GenerationRequest, client: str = "", turn: str = "") -> str:
+        """Accepts a request and returns the job's id; the job is then in the journal. client: who asks. turn:
+        of a batch, that the job takes (see `BatchBook`).
 
         Raises `InvalidRequest` for what no model can do, or where the journal cannot be written.
         """
@@ -127,7 +128,7 @@ class Worker:
         with self._lock:
             place = self.queue.enter(job.id, client)
             try:
-                self.journal.accept(job.id, _values(job.request), client, job.files, place.rank)
+                self.journal.accept(job.id, _values(job.request), client, job.files, place.rank, turn)
             except JournalTrouble as trouble:
                 self.queue.leave(job.id)
                 raise InvalidRequest({"journal": str(trouble)}) from None
@@ -415,7 +416,7 @@ class Worker:
         try:
             self.trajectories.clear()
             self.trajectories.settle(left)
-            for part in [*self.store.root.glob(".*.part"), *self.batches.root.glob(".*.part")]:
+            for part in self.store.root.glob(".*.part"):
                 part.unlink(missing_ok=True)
         except OSError as problem:
             _log.warning("What the last program left half written could not be cleared away: %s", problem)

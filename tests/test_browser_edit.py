@@ -512,6 +512,37 @@ def test_a_refresh_in_mid_run_goes_on_in_its_tab(visit: Open, worker: Worker) ->
         over(page)
 
 
+def test_a_batch_is_gone_on_with_after_a_reload_and_paints_nothing_twice(visit: Open, worker: Worker) -> None:
+    with visit("image") as page:
+        folder = [file_of(scene(64, 48 + 8 * number), f"{number}.png") for number in range(3)]
+        words = page.locator(".batch-words")
+
+        def choose() -> None:
+            with page.expect_file_chooser() as chooser:
+                page.get_by_role("button", name="Choose pictures").click()
+            chooser.value.set_files(folder)  # type: ignore[arg-type]
+
+        page.locator("#image-batch-fold .fold-head").click()
+        write(page, "a grey door", 2, strength="1")
+        worker.queue.pause(True)
+        choose()
+        expect(words).to_have_text("0 of 3 painted.")
+        jobs = worker.running()
+        assert len(jobs) == 3
+        page.reload()
+        _ready(page)
+        expect(words).to_have_text("0 of 3 painted.")  # what was folded away is open
+        page.evaluate("localStorage.removeItem('darkroom.batch')")
+        choose()
+        page.wait_for_function("localStorage.getItem('darkroom.batch')")  # once it is answered
+        expect(words).to_have_text("0 of 3 painted.")
+        assert worker.running() == jobs
+        worker.queue.pause(False)
+        expect(words).to_have_text("3 of 3 painted.")
+        choose()
+        expect(words).to_have_text("0 of 3 painted, 3 skipped, done before.")
+
+
 def test_keys_turn_tabs_generate_and_leave_the_large_painter(visit: Open, worker: Worker) -> None:
     with visit("text") as page:
         page.get_by_role("tab", name="Text", exact=True).focus()

@@ -222,6 +222,9 @@ def _wire_runs(page: Page, form: Form, parts: Mapping[str, Any]) -> None:
         trigger_mode="multiple",
         **QUIET,
     )
+    page.batch.resume(
+        page.resume_batch, outputs=page.batch, concurrency_limit=None, trigger_mode="multiple", **QUIET
+    )
     parts["stop"].click(None, js=JS_STOP % "false", **QUIET)
     parts["keep"].click(None, js=JS_STOP % "true", **QUIET)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from pipelines.events import Finished
+from pipelines.worker import UnknownJob, Worker
 from ui import store
 from ui.components.batch import batch
 from ui.components.fold import fold
@@ -31,27 +33,36 @@ def build(page: Page) -> None:
             page.batch = batch(lambda asked: store.keep(page.worker.store, asked), "image-batch")
 
 
-async def run_batch(page: Page, values: dict[str, Any], client: str = "") -> AsyncIterator[dict[str, Any]]:
-    """Submits the form's request for each picture of the batch that was not done before, and tells how far
-    it is. values: those of the page, with "batch": {"keys"}; client: who asks."""
+async def run_batch(
+    worker: Worker, values: dict[str, Any], client: str = ""
+) -> AsyncIterator[dict[str, Any]]:
+    """Submits the form's request for each picture of the batch that was not painted before and does not wait
+    for it, and tells how far the batch is. values: those of the page, with "batch": {"keys"}; client: who
+    asks."""
     given = values.pop("batch", None)
     keys = given.get("keys") if isinstance(given, Mapping) else None
-    told = {"done": 0, "skipped": 0, "failed": 0, "total": len(keys) if isinstance(keys, list) else 0}
     if not isinstance(keys, list) or not keys:
         return
     painted = values.get("sketch")
     asked = requested({**values, "tab": "image", "sketch": {**(painted or {}), "image": str(keys[0])}})
     asked.pop("image")
-    items = page.worker.batches.items(asked, [str(key) for key in keys])
-    told["total"] = len(items)
-    told["skipped"] = sum(bool(item.done) for item in items)
-    waiting = [(item, page.worker.submit(item.request, client)) for item in items if not item.done]
-    yield {**told, "jobs": [job_id for _, job_id in waiting]}
-    for item, job_id in waiting:
-        ending = [event async for events in page.worker.afollow(job_id) for event in events][-1]
-        if isinstance(ending, Finished):
-            page.worker.batches.note(item, ending.pictures)
-            told["done"] += 1
-        else:
-            told["failed"] += 1
+    items = worker.batches.items(asked, [str(key) for key in keys])
+    missing = [item for item in items if not item.done]
+    jobs = [item.job or worker.submit(item.request, client, item.turn) for item in missing]
+    async for told in follow_batch(worker, jobs, len(items) - len(missing)):
+        yield told
+
+
+async def follow_batch(worker: Worker, jobs: list[str], skipped: int) -> AsyncIterator[dict[str, Any]]:
+    """Tells how far a batch is until all of its jobs have ended. skipped: pictures that were painted before
+    the batch was asked for. Jobs that nobody knows are of another data folder and count as none."""
+    known = []
+    for job_id in jobs:
+        with contextlib.suppress(UnknownJob):
+            known.append(worker.job(job_id).id)
+    told: dict[str, Any] = {"done": 0, "skipped": skipped, "failed": 0, "total": len(known) + skipped}
+    yield {**told, "jobs": known}
+    for job_id in known:
+        ending = [event async for events in worker.afollow(job_id) for event in events][-1]
+        told["done" if isinstance(ending, Finished) else "failed"] += 1
         yield told

@@ -119,10 +119,17 @@ class Page:
         """Paints the batch's pictures one after the other and tells the batch how far it is; the stage asks
         for the jobs' stories itself."""
         try:
-            async for told in image2image.run_batch(self, values, client_of(visitor)):
+            async for told in image2image.run_batch(self.worker, values, client_of(visitor)):
                 yield sent(told)
         except InvalidRequest as problem:
             yield sent({"problem": str(problem)})
+
+    async def resume_batch(self, event: gr.EventData) -> AsyncIterator[str]:
+        """Goes on telling a returning page of the batch that it remembers."""
+        jobs, skipped = _texts(getattr(event, "jobs", None)), getattr(event, "skipped", 0)
+        skipped = skipped if isinstance(skipped, int) else 0
+        async for told in image2image.follow_batch(self.worker, jobs, skipped):
+            yield sent(told)
 
     async def resume(self, event: gr.EventData) -> AsyncIterator[str]:
         """What the jobs that a returning page remembers have come to; those that run are gone on with."""

@@ -191,7 +191,7 @@ class QueueView:
     def _again(self, asked: Asked) -> Answer:
         """Takes `remove` back: the same is asked for anew, at its old place."""
         old = self.worker.job(_job(asked))
-        new = self.worker.submit(old.request, old.client)
+        new = self._anew(old)
         before = asked.get("before")
         if isinstance(before, str) and before in self.worker.queue:
             self.worker.queue.move(new, before=before)
@@ -219,7 +219,7 @@ class QueueView:
 
     def _retry(self, asked: Asked) -> Answer:
         old = self.worker.job(_job(asked))
-        new = self.worker.submit(old.request, old.client)
+        new = self._anew(old)
         self.worker.queue.dismiss([old.id])
         return {"said": "Back in the queue.", "asked": new}
 
@@ -232,6 +232,10 @@ class QueueView:
         return {"said": "Cleared."}
 
     # How it is done
+
+    def _anew(self, old: Job) -> str:
+        """The same as a new job, which takes the old one's place in its batch."""
+        return self.worker.submit(old.request, old.client, self.worker.journal.turn(old.id))
 
     def _place(self, job_id: str) -> str:
         order = self.worker.queue.order()

@@ -1,9 +1,13 @@
-// The batch: many pictures chosen at once, painted one after the other with the settings of the form.
+// The batch: many pictures chosen at once, painted one after the other with the settings of the form. The browser
+// remembers it until it has ended, so that a page that comes back, after a restart of the program too, tells on.
 
 import { el, say, tell } from './dom.js';
 import { keepFile } from './upload.js';
 
+const KEY = 'darkroom.batch';
 const PICTURES = 'image/png,image/jpeg,image/webp,image/gif,image/bmp,image/tiff,image/avif';
+
+let left = recalled(); // what this page found of an earlier one
 
 export function mount({ root, props, trigger, server }) {
   const words = el('p.batch-words', { role: 'status' });
@@ -44,9 +48,16 @@ export function mount({ root, props, trigger, server }) {
   const show = (value) => {
     if (value?.problem) complain(value.problem);
     if (!value || !('total' in value)) return;
-    if (value.jobs?.length) tell('jobs', value.jobs); // the stage shows how they develop
-    const { done, skipped, failed, total } = value;
+    const { jobs, done, skipped, failed, total } = value;
     const past = done + skipped + failed;
+    if (jobs) {
+      remember({ jobs, skipped });
+      if (jobs.length && !left) tell('jobs', jobs); // the stage shows how they develop; after a return it knows them
+      if (total && left) root.closest('.fold')?.querySelector('.fold-head[aria-expanded=false]')?.click();
+      left = null;
+    }
+    if (past === total) remember(null);
+    if (!total) return; // all of another data folder
     bar.hidden = false;
     bar.setAttribute('aria-valuemax', total);
     bar.setAttribute('aria-valuenow', past);
@@ -56,5 +67,24 @@ export function mount({ root, props, trigger, server }) {
     if (failed) parts.push(`${failed} failed`);
     say(words, `${parts.join(', ')}.`);
   };
+  if (left) trigger('resume', left);
   return { show };
+}
+
+function recalled() {
+  try {
+    const { jobs, skipped } = JSON.parse(localStorage.getItem(KEY));
+    return { jobs, skipped };
+  } catch {
+    return null; // none, someone else's value, or a browser that keeps nothing
+  }
+}
+
+function remember(batch) {
+  try {
+    if (batch) localStorage.setItem(KEY, JSON.stringify(batch));
+    else localStorage.removeItem(KEY);
+  } catch {
+    // A browser that keeps nothing: the batch goes on, and is told of as long as the page is open.
+  }
 }

@@ -9,8 +9,9 @@ from ui.components.base import Scripted, script
 
 
 def batch(answer: Callable[[dict[str, Any]], dict[str, Any]], elem_id: str) -> Scripted:
-    """The component. Event: `run`, with {"keys": pictures in the store} as its value; it shows {"done",
-    "skipped", "failed", "total"} with perhaps a "problem".
+    """The component. Events: `run`, with {"keys": pictures in the store} as its value, and `resume` of a page
+    that comes back, with the {"jobs", "skipped"} of its batch. It shows {"done", "skipped", "failed",
+    "total"}, first with the batch's "jobs", or a "problem".
 
     answer: turns {"path"} of an uploaded file into {"key", ...} or {"problem"}.
     """
@@ -24,5 +25,5 @@ def batch(answer: Callable[[dict[str, Any]], dict[str, Any]], elem_id: str) -> S
         elem_classes=["plain"],
         server_functions=[keep],
         apply_default_css=False,
-        **script("batch.js", "run"),
+        **script("batch.js", "run", "resume"),
     )
