@@ -15,6 +15,7 @@ from pipelines.request import GenerationRequest, LoraWeight
 from tests.support import bench
 from tests.test_browser_page import AXE, CHROMIUM
 from ui import addons
+from ui.components.guidance import guidance_curve
 from ui.components.loras import loras
 
 pytestmark = pytest.mark.browser
@@ -30,6 +31,7 @@ AVAILABLE = [
     row("ink", "Ink sketch", words=["ink drawing", "hatching"], weight=0.8),
     row("few", "Four steps", settings=FEW, told=addons.told(FEW)),
     row("mosaic", "Pixel mosaic"),
+    row("samplers", "Samplers", settings={"scheduler": "LCM"}, told="LCM"),
     row("xl", "For SDXL", unfit="For SDXL is made for SDXL, but Storybook is SD."),
 ]
 
@@ -49,8 +51,9 @@ class Desk:
             schedule = gr.Dropdown(["Automatic", "Karras"], value="Karras", label="Schedule")
             steps = gr.Number(20, label="Steps", elem_id="steps")
             guidance = gr.Number(5, label="Guidance", elem_id="guidance")
-            four = [scheduler, schedule, steps, guidance]
-            panel.suited(None, [panel, *four], four, js=addons.JS_SUIT, **quiet)
+            curve = guidance_curve("ask-guidance_points")
+            fields = [scheduler, schedule, steps, guidance, curve]
+            panel.suited(None, [panel, *fields], fields, js=addons.JS_SUIT, **quiet)
             panel.changed(None, panel, js="value => { window.told = value.loras }", **quiet)
 
             def take(*values: Any) -> str:
@@ -58,7 +61,7 @@ class Desk:
                 return str(len(self.sent))
 
             sent = gr.Textbox(elem_id="sent", label="Sent")
-            gr.Button("send", elem_id="send").click(take, [panel, *four], sent, **quiet)
+            gr.Button("send", elem_id="send").click(take, [panel, *fields], sent, **quiet)
             given = [LoraWeight(name="ink", weight=0.5, end=0.5), {"name": "gone", "weight": -1}]
             gr.Button("restore", elem_id="restore").click(lambda: given, None, panel, **quiet)
             blocks.load(lambda: {**panel.still, "available": AVAILABLE}, None, panel, **quiet)
@@ -118,8 +121,8 @@ def sent(page: Page, desk: Desk) -> tuple[tuple[LoraWeight, ...], list[Any]]:
     count = len(desk.sent)
     page.click("#send")
     expect(page.locator("#sent textarea, #sent input")).to_have_value(str(count + 1))
-    rows, *four = desk.sent[-1]
-    return GenerationRequest.parse({"prompt": "x", "loras": rows}).loras, four
+    rows, *fields = desk.sent[-1]
+    return GenerationRequest.parse({"prompt": "x", "loras": rows}).loras, fields
 
 
 def test_one_that_is_added_counts_with_its_own_weight(visit: Open, desk: tuple[Desk, str]) -> None:
@@ -157,10 +160,10 @@ def test_settings_that_suit_one_are_set_and_set_back(visit: Open, desk: tuple[De
         told = page.locator(".loras-suit")
         expect(told).to_contain_text("Set for Four steps: LCM, Automatic, 4 steps, guidance 1.")
         expect(page.locator("#steps input")).to_have_value("4")
-        assert sent(page, desk[0])[1] == ["LCM", "Automatic", 4, 1]
+        assert sent(page, desk[0])[1] == ["LCM", "Automatic", 4, 1, ()]
         told.locator("button").click()
         expect(page.locator("#steps input")).to_have_value("20")
-        assert sent(page, desk[0])[1] == ["DPM++ 2M", "Karras", 20, 5]
+        assert sent(page, desk[0])[1] == ["DPM++ 2M", "Karras", 20, 5, ()]
         expect(told).to_be_empty()
 
 
@@ -170,7 +173,25 @@ def test_removing_it_sets_back_as_well(visit: Open, desk: tuple[Desk, str]) -> N
         expect(page.locator("#steps input")).to_have_value("4")
         line.locator("button[aria-label='Remove Four steps']").click()
         expect(page.locator("#steps input")).to_have_value("20")
-        assert sent(page, desk[0])[1] == ["DPM++ 2M", "Karras", 20, 5]
+        assert sent(page, desk[0])[1] == ["DPM++ 2M", "Karras", 20, 5, ()]
+
+
+def test_a_drawn_guidance_is_laid_aside_for_it_and_comes_back(visit: Open, desk: tuple[Desk, str]) -> None:
+    with visit() as page:
+        page.locator("#ask-guidance_points").get_by_role("button", name="Fades out").click()
+        drawn = sent(page, desk[0])[1][-1]
+        assert len(drawn) == 2
+        line = pick(page, "Four steps")
+        told = page.locator(".loras-suit")
+        expect(told).to_contain_text("guidance 1. The drawn guidance is laid aside.")
+        expect(page.locator("#ask-guidance_points .curve-sheet circle")).to_have_count(0)
+        assert sent(page, desk[0])[1] == ["LCM", "Automatic", 4, 1, ()]
+        line.locator("button[aria-label='Remove Four steps']").click()
+        expect(page.locator("#ask-guidance_points .curve-sheet circle")).to_have_count(2)
+        assert sent(page, desk[0])[1] == ["DPM++ 2M", "Karras", 20, 5, drawn]
+        pick(page, "Samplers")
+        expect(told).to_have_text("Set for Samplers: LCM. Set back")
+        assert sent(page, desk[0])[1] == ["LCM", "Karras", 20, 5, drawn]  # it says nothing of guidance
 
 
 def test_what_is_folded_away_reaches_the_request(visit: Open, desk: tuple[Desk, str]) -> None:

@@ -30,6 +30,8 @@ QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 SUITED = ("scheduler", "schedule", "num_inference_steps", "guidance_scale")
 """Fields that a LoRA (LCM, Lightning, ...) may want other values of."""
+SET = (*SUITED, "guidance_points")
+"""Fields that are set for it: a drawn curve would count in the guidance's place, so it is laid aside."""
 
 OWN = "The model's own"
 NONE = "None"
@@ -44,11 +46,13 @@ QUANTISED = {"none": "As they are", "int8": "8 bits", "int4": "4 bits", "float8"
 
 _JS_SUIT = """(panel, ...now) => {
     const names = %s;
-    const detail = Object.fromEntries(names.map((name, place) => [name, now[place]]));
-    document.dispatchEvent(new CustomEvent('darkroom:were', {detail}));
-    return names.map((name, place) => panel?.suit?.[name] ?? now[place]);
+    const were = Object.fromEntries(names.map((name, place) => [name, now[place]]));
+    document.dispatchEvent(new CustomEvent('darkroom:were', {detail: were}));
+    const level = 'guidance_scale' in (panel?.suit ?? {}) ? {guidance_points: {points: []}} : {};
+    const suit = {...level, ...panel?.suit};
+    return names.map((name) => suit[name] ?? were[name]);
 }"""
-JS_SUIT = _JS_SUIT % json.dumps(list(SUITED))
+JS_SUIT = _JS_SUIT % json.dumps(list(SET))
 JS_PICKED = "(told, ...now) => %s.map((name, place) => told?.pick?.[name] ?? now[place])"
 JS_VALUES = "(...values) => ({values: Object.fromEntries(%s.map((name, place) => [name, values[place]]))})"
 JS_ADDONS = """(vae, encoder, skip, refiner, memory, quantised, compiled) => ({title: 'Model', word: [
@@ -96,8 +100,8 @@ def lay_out_forecast(page: Page, form: Form, parts: dict[str, Component], tab: s
 
 def wire(page: Page, form: Form, parts: Mapping[str, Any]) -> None:
     """Wires what is laid out here."""
-    four = [form[name] for name in SUITED]
-    page.loras.suited(None, [page.loras, *four], four, js=JS_SUIT, **QUIET)
+    suited = [form[name] for name in SET]
+    page.loras.suited(None, [page.loras, *suited], suited, js=JS_SUIT, **QUIET)
     picked = [form[name] for name in _PICKED]
     js = JS_PICKED % json.dumps(list(_PICKED))
     parts["takes"].picked(None, [parts["takes"], *picked], picked, js=js, **QUIET)

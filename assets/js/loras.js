@@ -137,6 +137,7 @@ class Panel {
   were(settings) {
     if (this.before) this.before.settings = settings;
     this.draw();
+    this.changed(); // the curve among them tells nobody when it is set
   }
 
   setBack() {
@@ -186,11 +187,12 @@ class Panel {
 
   drawSuit() {
     const { before } = this;
-    const told = before ? before.title + (before.settings ? '' : '…') : '';
+    const aside = this.row(before?.key)?.settings?.guidance_scale !== undefined && before.settings?.guidance_points?.points?.length;
+    const told = before ? `Set for ${before.title}: ${before.told}.${aside ? ' The drawn guidance is laid aside.' : ''} ` : '';
     if (told === this.suitDrawn) return;
     this.suitDrawn = told;
     if (!before) return this.suit.replaceChildren();
     const back = el('button.word', { type: 'button', onclick: () => this.setBack() }, 'Set back');
-    this.suit.replaceChildren(`Set for ${before.title}: ${before.told}. `, back);
+    this.suit.replaceChildren(told, back);
   }
 }
