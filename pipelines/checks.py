@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from pipelines.library.models import ModelSpec
     from pipelines.request import Task
 
+SMALLEST = 64
+"""Pixels a side that may be asked for, at least: smaller is only a model that has one size."""
+
 _TABS = {"text2image": "Text", "image2image": "Image", "inpaint": "Inpaint"}
 _WANTS = {
     "text2image": "words alone",
@@ -133,7 +136,11 @@ def _check_size(request: GenerationRequest, model: ModelSpec) -> None:
     problems = {}
     for name in ("width", "height"):
         value: int = getattr(request, name)
-        if value % step:
+        if value < SMALLEST:
+            problems[name] = (
+                f"{name.title()} must be {SMALLEST} or more for {model.family} models; {value} was given."
+            )
+        elif value % step:
             below = max(step, value // step * step)
             near = f"{below} or {below + step}" if below < value else f"{below}"
             problems[name] = (

@@ -213,8 +213,8 @@ class GenerationRequest(BaseModel):
         "", "Leave out (negative prompt)", "What the picture should not show.", max_length=20_000
     )
     model: str = _field("starter", "Model", "The model that paints.", min_length=1, max_length=500)
-    width: int = _field(256, "Width", "Pixels across, in steps of 8.", step=8, ge=64, le=2048, multiple_of=8)
-    height: int = _field(256, "Height", "Pixels down, in steps of 8.", step=8, ge=64, le=2048, multiple_of=8)
+    width: int = _field(256, "Width", "Pixels across, in steps of 8.", step=8, ge=16, le=2048, multiple_of=8)
+    height: int = _field(256, "Height", "Pixels down, in steps of 8.", step=8, ge=16, le=2048, multiple_of=8)
     num_inference_steps: int = _field(
         20, "Steps", "How many times the picture is refined. More is slower.", step=1, ge=1, le=150
     )

@@ -100,6 +100,9 @@ def test_samplers_and_sizes_that_do_not_fit_are_refused() -> None:
     assert "which only its own scheduler can lead. Choose one of Model's own." in said
     said = refused(model("SanaPipeline"), "width", prompt="a", scheduler="Euler", width=72, height=64)
     assert said.endswith("Width must be a multiple of 32 for Sana models; 72 was given, 64 or 96 would do.")
+    said = refused(model("StableDiffusionPipeline"), "width", prompt="a", scheduler="Euler", width=32)
+    assert said == "Width must be 64 or more for SD models; 32 was given."
+    check(model("DDPMPipeline"), prompt="", scheduler="DDIM", width=32, height=32)
     own = model("KandinskyV22InpaintCombinedPipeline")
     asked = {"prompt": "a", "image": "0" * 32, "mask_image": "0" * 32, "scheduler": "DDIM"}
     assert "takes pixels" in refused(own, "masked_content", **asked, masked_content="latent noise")

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipelines import checks, devices
+from pipelines import checks, devices, metadata
 from pipelines.events import Event, Finished, StepEvent
 from pipelines.library.models import ModelLibrary
 from pipelines.manager import PipelineManager
@@ -214,11 +214,16 @@ def test_unconditional_samplers_equal_a_plain_call(manager: PipelineManager, mod
         assert [event.step for event in told] == list(range(1, STEPS + 1))
 
 
-def test_a_model_without_words_keeps_to_its_own_size(manager: PipelineManager) -> None:
-    usual, _ = run(manager, request("ddpm"))
-    other = request("ddpm", width=128, height=96, guidance_scale=9, prompt="ignored", subseed_strength=0.5)
-    changed, _ = run(manager, other.resolved())
-    assert usual.shape == (64, 64, 3) and np.array_equal(usual, changed)
+@pytest.mark.parametrize(("model", "side"), [("ddpm", 64), ("ddim", 32)])
+def test_a_model_without_words_keeps_to_its_own_size(manager: PipelineManager, model: str, side: int) -> None:
+    """Also to one that is smaller than what may be asked for, as the DDPM paper's first models paint."""
+    usual, _ = run(manager, request(model))
+    other = request(model, width=128, height=96, guidance_scale=9, prompt="ignored", subseed_strength=0.5)
+    changed = manager.run(other.resolved(), lambda event: None, Control()).pictures[0]
+    assert usual.shape == (side, side, 3) and np.array_equal(usual, np.asarray(Image.open(changed.path)))
+    read = metadata.read_fields(changed.path)
+    assert (read["width"], read["height"]) == (side, side)
+    GenerationRequest.parse({"prompt": "", "width": side, "height": side})
 
 
 @pytest.mark.parametrize("model", ["ddpm", "pixart-sigma", "kandinsky22"])

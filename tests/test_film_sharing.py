@@ -272,7 +272,7 @@ HOSTILE: dict[str, tuple[Tamper, str]] = {
     "a state": (with_run(state="running"), "of its steps"),
     "a wrong type": (with_run(total="3"), "wrong in 'total'"),
     "an unknown setting": (with_run(request={**REQUEST, "image": None, "evil": 1}), "no setting called"),
-    "a size": (with_run(request={**REQUEST, "width": 10**9}), "between 64 and 2048"),
+    "a size": (with_run(request={**REQUEST, "width": 10**9}), "between 16 and 2048"),
     "no colours": (with_run(about={}), "wrong in 'to_rgb'"),
     "colours of other latents": (
         with_run(about={"to_rgb": {**COLOURS, "weight": [[0.1, 0.2, 0.3]] * 16}}),

@@ -23,9 +23,9 @@ POSE = "Pose must be 1 to 8 people of eighteen joints, each two shares or null; 
     [
         ("prompt", "x" * 100_000, "Prompt may be 20,000 characters long; 100,000 were given. Shorten it."),
         ("prompt", ["a"], "Prompt must be text; ['a'] was given."),
-        ("width", 0, "Width must be between 64 and 2048; 0 was given."),
-        ("width", 7, "Width must be a multiple of 8; 7 was given, 64 or 72 would do."),
-        ("height", 100_000, "Height must be between 64 and 2048; 100000 was given."),
+        ("width", 0, "Width must be between 16 and 2048; 0 was given."),
+        ("width", 7, "Width must be a multiple of 8; 7 was given, 16 or 24 would do."),
+        ("height", 100_000, "Height must be between 16 and 2048; 100000 was given."),
         ("height", 100, "Height must be a multiple of 8; 100 was given, 96 or 104 would do."),
         ("num_inference_steps", 0, "Steps must be between 1 and 150; 0 was given."),
         ("num_inference_steps", 1_000_000, "Steps must be between 1 and 150; 1000000 was given."),

@@ -132,7 +132,7 @@ def test_the_model_of_pixels_is_a_pipeline_with_settings_to_begin_with(trained):
     pipe = DDPMPipeline.from_pretrained(trained / "pixels")
     pipe.set_progress_bar_config(disable=True)
     painted = pipe(num_inference_steps=2, generator=torch.Generator().manual_seed(0), output_type="np").images
-    assert painted.shape == (1, 64, 64, 3) and np.isfinite(painted).all()
+    assert painted.shape == (1, pixels.SIDE, pixels.SIDE, 3) and np.isfinite(painted).all()
     told = json.loads((trained / "pixels" / "examples.json").read_text(encoding="utf-8"))
     assert told["title"] == "Storybook pixels" and told["defaults"]["width"] == pixels.SIDE
 
@@ -223,7 +223,7 @@ def test_drawn_scenes_are_nearer_to_drawn_scenes_than_noise_is():
 def test_pictures_of_the_model_of_pixels_follow_from_their_seeds(trained):
     first, again = (evaluate_addons.sample(trained / "pixels", 2, steps=2) for _ in range(2))
     assert all(np.array_equal(*pair) for pair in zip(first, again, strict=True))
-    assert first[0].shape == (64, 64, 3) and not np.array_equal(*first)
+    assert first[0].shape == (pixels.SIDE, pixels.SIDE, 3) and not np.array_equal(*first)
 
 
 def test_what_a_style_leaves_to_find_is_measured_through_the_autoencoder(trained):

@@ -1,6 +1,7 @@
-"""Storybook pixels: a tiny diffusion model of the scenes at 64x64 that works on pixels and knows no words.
+"""Storybook pixels: a tiny diffusion model of the scenes at 32x32 that works on pixels and knows no words.
 
-Ho et al., Denoising Diffusion Probabilistic Models, 2020, predicting velocity on a cosine schedule.
+Ho et al., Denoising Diffusion Probabilistic Models, 2020, at the size of that paper's first pictures, but
+predicting velocity on a cosine schedule.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from .data import pictures
 from .denoiser import velocity_lesson
 from .learning import Budget, Course, Team, optimisers
 
-SIDE = 64
-CHANNELS = (32, 64, 96, 128)
+SIDE = 32
+CHANNELS = (32, 64, 96)
 STEPS = 50
 NOISE = {
     "num_train_timesteps": 1000,
@@ -39,7 +40,7 @@ _PEAK = 2e-3
 
 
 def new_network(channels: tuple[int, ...] = CHANNELS) -> UNet2DModel:
-    """An untrained denoiser of pictures (n, 3, 64, 64) in -1..1, attending at 8x8 alone."""
+    """An untrained denoiser of pictures (n, 3, 32, 32) in -1..1, attending at 8x8 alone."""
     plain = len(channels) - 1
     return UNet2DModel(
         sample_size=SIDE,
@@ -53,7 +54,7 @@ def new_network(channels: tuple[int, ...] = CHANNELS) -> UNet2DModel:
 
 
 def small_pictures(work: Path) -> Tensor:
-    """Every drawn picture at 64x64, uint8 (n, 64, 64, 3). Raises FileNotFoundError where none is drawn."""
+    """Every drawn picture at 32x32, uint8 (n, 32, 32, 3). Raises FileNotFoundError where none is drawn."""
     shards = pictures(work)
     small = [cv2.resize(p, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for shard in shards for p in shard]
     return torch.from_numpy(np.stack(small))

@@ -19,7 +19,7 @@ MAKERS: Mapping[str, Callable[[], Any]] = {
     "flux": tiny.flux,
     "sd-inpaint": tiny.sd_inpaint,
     "ddpm": tiny_unets.unconditional,
-    "ddim": lambda: tiny_unets.unconditional("DDIMPipeline"),
+    "ddim": lambda: tiny_unets.unconditional("DDIMPipeline", 32),
     "pix2pix": tiny_unets.pix2pix,
     "pix2pix-xl": tiny_unets.pix2pix_xl,
     "depth": tiny_unets.depth,
