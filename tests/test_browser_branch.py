@@ -32,7 +32,7 @@ class Branching(Pairs):
         self.controls = ControlLibrary(self.library.folders, self.library.assets, self.library)
         self.submitted: list[GenerationRequest] = []
 
-    def submit(self, request: GenerationRequest) -> str:
+    def submit(self, request: GenerationRequest, client: str = "") -> str:
         self.submitted.append(request)
         return "e" * 16
 

@@ -38,8 +38,8 @@ class Teaching(Pairs):
 
     library = controls = Anything()
 
-    def submit(self, request: GenerationRequest) -> str:
-        job = super().submit(request)
+    def submit(self, request: GenerationRequest, client: str = "") -> str:
+        job = super().submit(request, client)
         asked = request.model_dump(mode="json", exclude_defaults=True)
         self.trajectories.change(f"{job}-0", request=asked)
         return job

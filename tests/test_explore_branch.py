@@ -45,8 +45,9 @@ def parent(worker: Worker) -> str:
 
 def branched(worker: Worker, asked: dict[str, Any], deed: Any = branch.branch) -> str:
     """The id of the branch that is asked for, once it is finished."""
-    answer = deed(worker, asked)
+    answer = deed(worker, {**asked, "client": "ann"})
     assert "problem" not in answer, answer
+    assert worker.job(answer["job"]).client == "ann"
     painted(worker, answer["job"])
     return str(answer["run"])
 

@@ -49,8 +49,9 @@ def test_a_lab_paints_what_is_not_on_record_and_measures_it(worker: Worker, run:
     asked = {"run": run, **WISH}
     nothing = lab.begin(worker, {**asked, "only_known": True})["cells"]
     assert len(nothing) == 7 and not any(cell["run"] or cell["job"] for cell in nothing)
-    cells = lab.begin(worker, asked)["cells"]
+    cells = lab.begin(worker, {**asked, "client": "ann"})["cells"]
     assert len({cell["job"] for cell in cells}) == 7
+    assert {worker.job(cell["job"]).client for cell in cells} == {"ann"}
     assert lab.begin(worker, {**asked, "only_known": True})["cells"][-1]["run"] == cells[-1]["run"]
     waited(worker, cells)
     requests = [worker.job(cell["job"]).request for cell in cells]

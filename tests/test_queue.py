@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import pytest
 from fastapi import FastAPI
 from starlette.responses import Response
@@ -23,6 +24,9 @@ from pipelines.request import GenerationRequest, InvalidRequest
 from pipelines.worker import Worker
 from tests.support.tiny import request
 from ui import queue as view_routes
+from ui.app import build
+from ui.client import client_of
+from ui.explore import lessons
 from ui.queue import QueueView
 
 LONG = 60
@@ -151,6 +155,28 @@ def test_the_view_tells_who_runs_waits_and_rests_and_a_hand_changes_it(worker: W
     assert view.answer_queue({})["rows"] == []
     assert view.thumbnail(first) and view.thumbnail("nope") is None
     assert does("pause queue")["now"]["paused"] is True
+
+
+def test_who_asks_once_more_is_whose_turn_it_takes(worker: Worker) -> None:
+    view = QueueView(worker)
+    (job,) = asked(worker, "a1")
+    once_more = {"do": "duplicate", "job": job, "client": "b"}
+    assert worker.job(view.answer_deed(once_more)["asked"]).client == "b"
+    undo = view.answer_deed({"do": "remove", "job": job, "client": "b"})["undo"]
+    assert worker.job(view.answer_deed({**undo, "client": "b"})["asked"]).client == "a"
+
+
+def test_what_the_explore_tab_asks_for_is_the_asking_pages_as_what_the_form_asks_for(worker: Worker) -> None:
+    app = build(worker, worker.store.root.parent)
+    client = TestClient(app, base_url="http://127.0.0.1")
+    (mount,) = [route for route in app.routes if getattr(route, "path", None) == ""]
+    blocks = mount.app.get_blocks().blocks  # type: ignore[attr-defined]
+    (explorer,) = [number for number, block in blocks.items() if hasattr(block, "begin")]
+    page = client_of(gr.Request(session_hash="one"))
+    for verb, more in (("begin", {}), ("lesson_run", {"run": next(iter(lessons.told()["runs"]))})):
+        asked = {"session_hash": "one", "component_id": explorer, "fn_name": verb}
+        answer = client.post("/gradio_api/component_server", json={**asked, "data": {"client": "x", **more}})
+        assert worker.job(answer.json()["job"]).client == page
 
 
 def test_what_cannot_be_done_is_told_in_a_sentence(worker: Worker) -> None:

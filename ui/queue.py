@@ -21,6 +21,7 @@ from pipelines.pace import Pace
 from pipelines.request import GenerationRequest, InvalidRequest
 from pipelines.worker import UnknownJob, Worker
 from ui import feed
+from ui.client import asker
 from ui.components.base import ASSETS_URL, Answer, Asked
 from ui.tabs import tab_for
 
@@ -191,7 +192,7 @@ class QueueView:
     def _again(self, asked: Asked) -> Answer:
         """Takes `remove` back: the same is asked for anew, at its old place."""
         old = self.worker.job(_job(asked))
-        new = self._anew(old)
+        new = self._anew(old, old.client)
         before = asked.get("before")
         if isinstance(before, str) and before in self.worker.queue:
             self.worker.queue.move(new, before=before)
@@ -215,11 +216,12 @@ class QueueView:
 
     def _duplicate(self, asked: Asked) -> Answer:
         old = self.worker.job(_job(asked))
-        return {"said": "Asked for once more.", "asked": self.worker.submit(old.request, old.client)}
+        new = self.worker.submit(old.request, asker(asked) or old.client)
+        return {"said": "Asked for once more.", "asked": new}
 
     def _retry(self, asked: Asked) -> Answer:
         old = self.worker.job(_job(asked))
-        new = self._anew(old)
+        new = self._anew(old, asker(asked) or old.client)
         self.worker.queue.dismiss([old.id])
         return {"said": "Back in the queue.", "asked": new}
 
@@ -233,9 +235,9 @@ class QueueView:
 
     # How it is done
 
-    def _anew(self, old: Job) -> str:
-        """The same as a new job, which takes the old one's place in its batch."""
-        return self.worker.submit(old.request, old.client, self.worker.journal.turn(old.id))
+    def _anew(self, old: Job, client: str) -> str:
+        """The same as a new job of `client`, which takes the old one's place in its batch."""
+        return self.worker.submit(old.request, client, self.worker.journal.turn(old.id))
 
     def _place(self, job_id: str) -> str:
         order = self.worker.queue.order()

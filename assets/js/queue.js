@@ -124,7 +124,8 @@ class Queue {
     if (answer.problem) this.say(answer.problem, true);
     else if (answer.said) this.say(answer.said, false, answer.undo);
     if (answer.rows) this.take(answer);
-    if (answer.asked) this.follow(answer.asked);
+    const taken = asked.do === 'again' && !memory.read().includes(asked.job); // back for who had asked for it
+    if (answer.asked && !taken) this.follow(answer.asked);
     return answer;
   }
 

@@ -100,7 +100,7 @@ class Films:
         self.decoded.append((id, step, what))
         return jpeg(np.full((256, 256, 3), [0.2, 0.5, 0.9]))
 
-    def submit(self, request: GenerationRequest) -> str:
+    def submit(self, request: GenerationRequest, client: str = "") -> str:
         """Takes a request; its run has begun at once."""
         self.asked.append(request)
         job = f"{len(self.asked):016x}"

@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 import time
 from abc import ABCMeta
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+import anyio
 import gradio as gr
 from gradio.component_meta import ComponentMeta
+
+from ui.client import CLIENT, client_in
 
 ASSETS_URL = "darkroom"
 """Where assets/css, js, fonts and img are served, relative to the page."""
@@ -88,6 +91,18 @@ def named(name: str, answer: Ask) -> Ask:
 
     def ask(asked: Asked) -> Answer:
         return answer(asked)
+
+    ask.__name__ = name
+    return ask
+
+
+def asked_by(name: str, answer: Ask) -> Callable[..., Awaitable[Answer]]:
+    """As `named`; what is asked then says by whom, whatever the page sent in that place (`ui.client`)."""
+
+    async def ask(asked: Asked, visitor: gr.Request) -> Answer:
+        question = await visitor.json()  # for such questions Gradio gives the request as it came
+        client = client_in(question["session_hash"])
+        return await anyio.to_thread.run_sync(answer, {**asked, CLIENT: client})
 
     ask.__name__ = name
     return ask

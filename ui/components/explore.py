@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ui.components.base import Ask, Scripted, named, script
+from ui.components.base import Ask, Scripted, asked_by, script
 
 
 def explorer(asks: Mapping[str, Ask], elem_id: str, routes: str, **options: Any) -> Scripted:
@@ -22,7 +22,7 @@ def explorer(asks: Mapping[str, Ask], elem_id: str, routes: str, **options: Any)
         routes=routes,
         elem_id=elem_id,
         elem_classes=["plain"],
-        server_functions=[named(verb, answer) for verb, answer in asks.items()],
+        server_functions=[asked_by(verb, answer) for verb, answer in asks.items()],
         apply_default_css=False,
         **script("explore.js"),
         **options,

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ui.components.base import Ask, Scripted, named, script
+from ui.components.base import Ask, Scripted, asked_by, script
 
 ASKS = ("queue", "queue_deed")
 """What the view asks. Each takes and gives a JSON object; {"problem": sentence} where nothing came of it.
 
 queue: {"most": rows} -> {"edition", "now": as the stream tells it, "waiting", "held": how many, "rows"}.
-queue_deed: {"do", "job", ..., "most"} -> the same, and {"said", "asked": a new job, "undo": a deed}.
+queue_deed: {"do", "job", ..., "most"} -> the same, and {"said", "asked": a new job, "undo": a deed}. What is
+asked for once more is the asking page's; what was taken out and is put back is whose it was.
 """
 
 
@@ -24,7 +25,7 @@ def queue_view(asks: Mapping[str, Ask], elem_id: str = "queue") -> Scripted:
         value={},
         elem_id=elem_id,
         elem_classes=["plain"],
-        server_functions=[named(name, asks[name]) for name in ASKS],
+        server_functions=[asked_by(name, asks[name]) for name in ASKS],
         apply_default_css=False,
         render=False,
         **script("queue.js"),

@@ -15,6 +15,7 @@ from pipelines.request import SEED_LIMIT, ControlUnit, GenerationRequest, Invali
 from pipelines.turn import CannotLook
 from pipelines.worker import Worker
 from ui import store
+from ui.client import asker
 from ui.components.base import Answer, Asked
 from ui.components.units import described
 
@@ -95,7 +96,7 @@ def branch(worker: Worker, asked: Asked) -> Answer:
         given = asked.get("changes")
         changes = {name: given[name] for name in CHANGED if isinstance(given, Mapping) and name in given}
         more = {name: asked[name] for name in MORE if asked.get(name) is not None}
-        return _submitted(worker, run, asked.get("step"), changes, more)
+        return _submitted(worker, asked, run, asked.get("step"), changes, more)
     except UnknownTrajectory as problem:
         return {"problem": str(problem)}
 
@@ -106,7 +107,7 @@ def leave_out(worker: Worker, asked: Asked) -> Answer:
     try:
         run = worker.trajectories.get(str(asked.get("run", "")))
         changes, step = left_out(wanted(run), str(asked.get("what")), int(asked.get("index", -1)), run.total)
-        return {"step": step, **_submitted(worker, run, step, changes, {})}
+        return {"step": step, **_submitted(worker, asked, run, step, changes, {})}
     except UnknownTrajectory as problem:
         return {"problem": str(problem)}
     except (IndexError, KeyError, TypeError, ValueError):
@@ -128,14 +129,14 @@ def request_of(
 
 
 def _submitted(
-    worker: Worker, run: RunInfo, step: Any, changes: Mapping[str, Any], more: Mapping[str, Any]
+    worker: Worker, asked: Asked, run: RunInfo, step: Any, changes: Mapping[str, Any], more: Mapping[str, Any]
 ) -> Answer:
     try:
         request = request_of(run, step, changes, more)
         empty = checks.wordless(request.prompt, worker.library.find(request.model))
         if empty:
             raise InvalidRequest(empty)
-        job = worker.submit(request)
+        job = worker.submit(request, asker(asked))
     except InvalidRequest as problem:
         return {"problem": str(problem), "problems": problem.problems}
     return {"job": job, "run": run_id(job, 0)}

@@ -18,6 +18,7 @@ from pipelines.film.tree import wanted
 from pipelines.library.models import ModelSpec
 from pipelines.request import GenerationRequest, InvalidRequest, Task
 from pipelines.worker import UnknownJob, Worker
+from ui.client import asker
 from ui.components.base import Answer, Asked
 from ui.explore.runs import row
 
@@ -96,7 +97,7 @@ def begin(worker: Worker, asked: Asked) -> Answer:
             else:
                 job = going.get(text)
                 if job is None and asked.get("only_known") is not True:
-                    job = going[text] = worker.submit(request)
+                    job = going[text] = worker.submit(request, asker(asked))
                 if job is not None:
                     cell |= {"job": job, "run": run_id(job, 0)}
         except InvalidRequest as problem:

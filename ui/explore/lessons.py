@@ -14,6 +14,7 @@ from pipelines.controlnet.poses import presets
 from pipelines.library.models import STARTER
 from pipelines.request import GenerationRequest, InvalidRequest
 from pipelines.worker import Worker
+from ui.client import asker
 from ui.components.base import Answer, Asked
 
 FILE = Path(__file__).resolve().parent.parent.parent / "assets" / "lessons.json"
@@ -52,7 +53,7 @@ def lesson_run(worker: Worker, asked: Asked) -> Answer:
         if whole and not run.trashed and run.parent is None and dict(run.request) == wanted:
             return {"run": run.id}
     try:
-        job = worker.submit(request)
+        job = worker.submit(request, asker(asked))
     except InvalidRequest as problem:
         return {"problem": str(problem)}
     return {"run": f"{job}-0", "job": job}

@@ -14,6 +14,7 @@ from pipelines.film.trajectory import RunInfo, UnknownTrajectory
 from pipelines.library.models import STARTER
 from pipelines.request import GenerationRequest, InvalidRequest
 from pipelines.worker import Worker
+from ui.client import asker
 from ui.components.base import ASSETS_URL, Answer, Asked
 
 URL = f"{ASSETS_URL}/explore"
@@ -112,8 +113,9 @@ def _begin(worker: Worker, asked: Asked) -> Answer:
     """Paints a first run on the embedded model: {"job"}."""
     examples = next((spec.examples for spec in worker.models() if spec.key == STARTER), ())
     prompt = next(iter(examples), FIRST)
+    request = GenerationRequest.parse({"prompt": prompt, "model": STARTER})
     try:
-        return {"job": worker.submit(GenerationRequest.parse({"prompt": prompt, "model": STARTER}))}
+        return {"job": worker.submit(request, asker(asked))}
     except InvalidRequest as problem:
         return {"problem": str(problem)}
 
