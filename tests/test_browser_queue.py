@@ -157,3 +157,18 @@ def test_a_waiting_job_is_changed_and_one_that_failed_is_tried_again(
     again = worker.journal.ended(1)[0]
     assert again.id != job and again.request["prompt"] == "a green house"
     assert isinstance(worker.job(again.id).events[-1], Finished)
+
+
+def test_a_stream_that_was_refused_is_asked_for_again(
+    worker: Worker, tmp_path: Path, browser_path: str
+) -> None:
+    expect.set_options(timeout=LONG)
+    with served(worker, tmp_path / "data") as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path, args=CHROMIUM)
+        page = browser.new_page(viewport={"width": 1360, "height": 860})
+        page.route("**/darkroom/models/feed*", lambda route: route.fulfill(status=503), times=1)
+        page.goto(address)
+        _ready(page)
+        asked(worker, "one")
+        expect(page.locator(".queue b")).to_have_text("1")
+        browser.close()

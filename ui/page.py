@@ -15,7 +15,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from pipelines import checks
+from pipelines import checks, families
 from pipelines.events import PictureDone
 from pipelines.library.models import ModelSpec
 from pipelines.metadata import UnreadablePicture
@@ -78,10 +78,12 @@ class Page:
         return next((spec for spec in there if spec.key == key), there[0] if there else None)
 
     def invitation(self, spec: ModelSpec | None) -> dict[str, Any]:
-        """What the stage shows for a model while there is no picture: prompts that it is known to paint."""
+        """What the stage shows for a model while there is no picture: prompts that it is known to paint, and
+        whether it takes any."""
         if spec is None:
-            return {"title": "", "examples": []}
-        return {"title": spec.title, "examples": list(spec.examples)}
+            return {"title": "", "examples": [], "words": True}
+        words = "prompt" in families.fields_of(spec)
+        return {"title": spec.title, "examples": list(spec.examples), "words": words}
 
     async def generate(self, visitor: gr.Request, **values: Any) -> AsyncIterator[str]:
         """Submits what the form holds and tells the stage its story; bad values are told by field.

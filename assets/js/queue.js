@@ -30,6 +30,7 @@ addEventListener('keydown', (event) => {
 export function mount(part) {
   const queue = new Queue(part);
   parts.set(queue.id, queue);
+  tell('queue-open', false);
   return queue;
 }
 

@@ -10,6 +10,7 @@ import { Session } from './stage-session.js';
 const COPY = 'M9 9h11v11H9z M5 15H4V4h11v1';
 const SAVE = 'M12 4v11 M7 11l5 5 5-5 M5 20h14';
 const SEND = 'M4 12h14 M12 6l6 6-6 6';
+const TINY = 64; // pixels a side up to which a picture is shown with its pixels, not smoothed
 const AGAIN = 'Made before, with the same settings and seed';
 const BACK = 'M4 12a8 8 0 1 0 3-6 M4 4v5h5';
 
@@ -143,11 +144,11 @@ class Stage {
     this.open(job, 0);
   }
 
-  invite({ examples }) {
+  invite({ examples, words }) {
     const chips = () => examples.map((text) => el('button.chip', { type: 'button', onclick: () => this.trigger('example', { prompt: text }) }, text));
     this.empty.querySelector('.chips').replaceChildren(...chips().slice(0, 4));
     const begin = examples.length ? ', or begin with one of these:' : '.';
-    say(this.empty.querySelector('p'), `Write what you want to see${begin}`);
+    say(this.empty.querySelector('p'), words ? `Write what you want to see${begin}` : 'This model paints without words: press Generate.');
     this.session.invite(chips().slice(0, 6)); // as many as stay in sight
   }
 
@@ -286,9 +287,9 @@ class Stage {
     if (!frame) return;
     if (this.image.getAttribute('src') !== frame.url) this.image.src = frame.url;
     this.image.classList.toggle('final', Boolean(frame.final));
-    this.image.alt = frame.final
-      ? `Picture of: ${job.request.prompt.slice(0, 200)}`
-      : `Predicted picture at step ${frame.step} of ${frame.total}: ${job.request.prompt.slice(0, 200)}`;
+    this.image.classList.toggle('pixels', Math.max(width, height) <= TINY);
+    const shown = job.request.prompt.slice(0, 200) || 'what the model paints without words';
+    this.image.alt = frame.final ? `Picture of: ${shown}` : `Predicted picture at step ${frame.step} of ${frame.total}: ${shown}`;
   }
 
   waiting(job) {

@@ -34,6 +34,7 @@ class Status {
     this.queue = el('button.queue', { type: 'button', id: 'queue-button', onclick: () => tell('queue-view', this.queue) }, 'queue', el('b', {}, '0'), el('i', { 'aria-hidden': 'true' }));
     this.queue.setAttribute('aria-expanded', 'false');
     this.queue.setAttribute('aria-controls', 'queue-panel');
+    this.queue.disabled = !document.getElementById('queue-panel'); // a click before the view is there would be lost
     this.hear({ length: 0 });
     this.loras = el('button.badge.header-loras', { type: 'button', hidden: true, onclick: () => toLoras() });
     const sheet = keySheet();
@@ -50,7 +51,10 @@ class Status {
     heard('loras', (loras) => this.showLoras(loras));
     heard('queue', (length) => this.count(length));
     heard('news', ({ queue }) => queue && this.hear(queue));
-    heard('queue-open', (open) => this.queue.setAttribute('aria-expanded', String(open)));
+    heard('queue-open', (open) => {
+      this.queue.disabled = false;
+      this.queue.setAttribute('aria-expanded', String(open));
+    });
     heard('keys', () => (sheet.open ? sheet.close() : sheet.showModal()));
   }
 
