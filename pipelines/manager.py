@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines import checks, families, prompts, repaint, schedulers
+from pipelines import checks, families, picture_fields, prompts, repaint, schedulers
 from pipelines.budget import decoding, offload
 from pipelines.budget.memory import is_out_of_memory
 from pipelines.budget.offload import Offload
@@ -288,6 +288,9 @@ class PipelineManager:
         encoded, vocabulary = self._encoded(model.pipeline, active, request)
         watch.encoded()
         told_of = {**active.extras, **embeddings.hashes(vocabulary.used), **hashes(request, self.library)}
+        told_of |= picture_fields.origins(request, self.store.origin)
+        if request.branch and (parent := self.films.painted(request.branch.trajectory)):
+            told_of["Branch picture"] = parent
         notes = [*active.notes, *encoded.notes]
         with self._painter(ready, active, emit) as painter:
             for index in range(len(pictures), request.pictures):

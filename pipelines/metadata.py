@@ -252,18 +252,22 @@ def _write_whole(path: Path, write_to: Callable[[BinaryIO], object]) -> None:
 
 
 def _deep_png(pixels: np.ndarray, text: str) -> bytes:
-    """A PNG of 16 bits a channel, which Pillow cannot write; the text is an iTXt chunk (PNG, 11.3.3.4)."""
+    """A PNG of 16 bits a channel, which Pillow cannot write."""
     import cv2
 
     swap = cv2.COLOR_RGB2BGR if pixels.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
     done, encoded = cv2.imencode(".png", cv2.cvtColor(pixels, swap))
     if not done:
         raise ValueError("The picture could not be written as a PNG of 16 bits a channel.")
-    data = encoded.tobytes()
-    chunk = b"iTXt" + b"parameters\0\0\0\0\0" + _clean(text).encode()
+    return with_text(encoded.tobytes(), "parameters", text)
+
+
+def with_text(png: bytes, keyword: str, text: str) -> bytes:
+    """A PNG file that says `text` under `keyword`, too: an iTXt chunk (PNG, 11.3.3.4) before its pixels."""
+    chunk = b"iTXt" + keyword.encode("latin-1") + bytes(5) + _clean(text).encode()
     packed = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
     header = 8 + 25  # the signature and the IHDR chunk, which must come first
-    return data[:header] + packed + data[header:]
+    return png[:header] + packed + png[header:]
 
 
 def _clean(text: str) -> str:

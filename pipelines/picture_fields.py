@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,25 @@ def _made_from(request: GenerationRequest) -> dict[str, object]:
     if request.branch:
         pairs["Branch of"] = request.branch.trajectory
         pairs["Branch step"] = request.branch.step
+        for key, value in (
+            ("Branch noise seed", request.branch.noise_seed),
+            ("Branch painted", request.branch.painted),
+            ("Branch painted on", request.branch.painted_on),
+        ):
+            if value is not None:
+                pairs[key] = value
+    return pairs
+
+
+def origins(request: GenerationRequest, origin: Callable[[str], str]) -> dict[str, str]:
+    """The pairs that tell of the painted pictures and maps of a request what each was painted on. origin: the
+    store's, from one key to the other."""
+    pairs: dict[str, str] = {}
+    if request.image and (key := origin(request.image)):
+        pairs["Init image origin"] = key
+    maps = enumerate(unit.map_image for unit in request.controls)
+    if found := [f"{number}: {key}" for number, made in maps if made and (key := origin(made))]:
+        pairs["Control image origins"] = ", ".join(found)
     return pairs
 
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
-from pipelines.metadata import UnreadablePicture
+from pipelines.metadata import UnreadablePicture, with_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,6 +50,9 @@ FORMATS = tuple(name for name in _ENDINGS if name != "MPO")
 _SHOWN_AS_THEY_ARE = ("PNG", "JPEG", "WEBP")
 _ORIENTATION = 0x0112
 _KEY = re.compile(r"[0-9a-f]{32}")
+_ORIGIN = "Painted on"
+"""The keyword under which a painted picture's file names the picture that it was painted on."""
+_PNG = b"\x89PNG\r\n\x1a\n"
 _BROKEN = (
     *(OSError, ValueError, TypeError, LookupError, SyntaxError, ArithmeticError, EOFError),
     *(struct.error, zlib.error, MemoryError, RuntimeError, AttributeError),
@@ -110,13 +113,16 @@ class PictureStore:
         self.root = root
         self._one_at_a_time = threading.Lock()  # the largest takes half a gigabyte while it is decoded
 
-    def put(self, source: Path | bytes) -> Stored:
+    def put(self, source: Path | bytes, on: str = "") -> Stored:
         """Takes a picture in; the same bytes are kept once.
 
+        on: the key of the picture that this one was painted on, which its file, a PNG, then names (`origin`).
         Raises `metadata.UnreadablePicture` with a sentence for what is no picture, is broken or truncated, is
         smaller than 8 pixels a side or has more than 120 million pixels.
         """
         data = source if isinstance(source, bytes) else source.read_bytes()
+        if _KEY.fullmatch(on) and data.startswith(_PNG):
+            data = with_text(data, _ORIGIN, self.origin(on) or on)
         key = key_of(data)
         with self._one_at_a_time, _opened(data) as picture:
             path = self.root / f"{key}{_ENDINGS[str(picture.format)]}"
@@ -164,6 +170,15 @@ class PictureStore:
         """(ending with its dot, bytes) of the picture with that key, as it was given. Raises as `load`."""
         path, data = self._found(key)
         return path.suffix, data
+
+    def origin(self, key: str) -> str:
+        """The key of the picture that a stored one was painted on, before any painter; "" where it was
+        painted on none, or is not there."""
+        for path in self.root.glob(f"{key}.png") if _KEY.fullmatch(key) else ():
+            with contextlib.suppress(*_BROKEN), Image.open(path, formats=["PNG"]) as picture:
+                told = str(picture.info.get(_ORIGIN, ""))
+                return told if _KEY.fullmatch(told) else ""
+        return ""
 
     def _found(self, key: str) -> tuple[Path, bytes]:
         """A picture's file, marked as used, and its bytes."""

@@ -404,6 +404,9 @@ def test_a_picture_is_begun_with_and_sketched_on(visit: Open, worker: Worker) ->
         changed = (before != after).any(axis=2)
         assert changed[32:48, 70:210].mean() > 0.95
         assert not changed[70:].any()
+        assert worker.store.origin(sketched.image) == plain.image
+        text = kept(worker.job(told(page)[-1])).read_bytes()
+        assert f"Init image origin: {plain.image}".encode() in text
         turn(page, "Text")
         expect(page.locator("#ask-strength")).to_be_hidden()
         text = developed(page, worker).request

@@ -75,6 +75,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.pictures: dict[str, bytes] = {}
+        self.origins: dict[str, Any] = {}
         self.drawn: list[dict[str, Any]] = []
         self.sent: list[Any] = []
         self.slow = 0.0
@@ -106,6 +107,7 @@ class Bench:
             return {"problem": "This is no picture: a PNG, JPEG or WebP would do."}
         found = self.picture(self.put(data))
         assert found
+        self.origins[found["key"]] = asked["on"]
         return found
 
     def draw_map(self, asked: dict[str, Any]) -> dict[str, Any]:
@@ -595,6 +597,7 @@ def test_the_edited_map_is_followed_and_can_be_given_up(visit: Open, bench: Benc
         )
         (unit,) = parsed(submitted(page, bench))
         assert unit.map_image and unit.image
+        assert bench.origins[unit.map_image] == unit.image
         edited = np.asarray(bench.image(unit.map_image).convert("RGB"))
         assert edited.shape == made.shape
         assert edited.astype(int).sum() > made.astype(int).sum() + 100_000  # white was painted

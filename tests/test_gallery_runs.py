@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,13 +16,14 @@ from PIL import Image
 import pipelines
 from pipelines import metadata
 from pipelines.events import Picture
+from pipelines.film.trajectory import TrajectoryStore
 from pipelines.gallery.asked import CannotVerify, request_of
 from pipelines.gallery.gallery import Gallery
 from pipelines.gallery.lineage import Lineage
 from pipelines.gallery.places import Row
 from pipelines.gallery.verifying import Verdict, Verifier
 from pipelines.journal import Journal
-from pipelines.pictures import key_of
+from pipelines.pictures import PictureStore, key_of
 from pipelines.worker import Worker
 from tests.support.pictures import paint
 from ui.app import build
@@ -193,9 +195,72 @@ def test_what_a_picture_was_made_from_is_known_after_moving(court: Court) -> Non
             assert ("branch", second.id) in {(one.what, one.id) for one in lineage.made_from(third, None)}
             assert lineage.became(second, run) == [(third.id, "Branched from")]
             court.worker.trajectories.delete(run.id)
-    assert [one.label for one in lineage.made_from(third, None) if one.what == "branch"] == [
-        "Branched from a run that is no longer recorded"
+    (branch,) = (one for one in lineage.made_from(third, None) if one.what == "branch")
+    assert (branch.id, branch.label) == (second.id, "Branched from")  # the film is gone, not its picture
+    orphan = paint(data / "outputs/orphan.png", "one", more=", Branch of: 0123456789abcdef-0, Branch step: 2")
+    court.gallery.look(data / "outputs/orphan.png")
+    row = court.gallery.index.row(orphan)
+    assert row is not None
+    assert [(one.id, one.label) for one in lineage.made_from(row, None)] == [
+        (None, "Branched from a run that is no longer recorded")
     ]
+
+
+def drawn_over(path: Path, colour: str) -> bytes:
+    """A picture with a square on it, as a painter sends it."""
+    with Image.open(path) as picture:
+        image = picture.convert("RGB")
+    image.paste(colour, (8, 8, 40, 40))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_what_was_painted_on_is_still_made_from_its_picture(court: Court) -> None:
+    """Also where nothing but the folder of pictures is left."""
+    (first,) = court.paint(seed=15)
+    store, data = court.worker.store, court.gallery.data
+    key = store.put(data / first.path).key
+    sketch = store.put(drawn_over(data / first.path, "red"), on=key).key
+    once_more = store.put(drawn_over(store.root / f"{sketch}.png", "blue"), on=sketch).key
+    drawn = store.put(drawn_over(data / first.path, "white"), on=key).key
+    unit = {"model": "storybook-edge", "image": key, "map_image": drawn}
+    (sketched,) = court.paint(seed=16, image=once_more, strength=0.9)
+    (followed,) = court.paint(seed=16, controls=[unit])
+    lineage = Lineage(data, court.gallery.index, court.worker.trajectories)
+    run = lineage.run(first)
+    assert run is not None
+    predicted = store.put(court.worker.engine.call("decode", run.id, 1, "x0")).key
+    painted = store.put(drawn_over(store.root / f"{predicted}.png", "red")).key
+    branch = {"trajectory": run.id, "step": 1, "painted": painted, "painted_on": predicted}
+    (branched,) = court.paint(seed=15, branch=branch)
+    wanted = {
+        sketched.id: [("picture", first.id), ("painted", None)],
+        followed.id: [("control", first.id), ("painted", None)],
+        branched.id: [("branch", first.id), ("painted", None)],
+    }
+    keys = {sketched.id: once_more, followed.id: drawn, branched.id: painted}
+    for row in (sketched, followed, branched):
+        sources = lineage.made_from(row, lineage.run(row))
+        assert [(one.what, one.id) for one in sources] == wanted[row.id]
+        assert sources[-1].key == keys[row.id] and sources[0].label != sources[-1].label
+    assert {id for id, _ in lineage.became(first, run)} == set(wanted)
+    alone = data.parent / "alone"
+    shutil.copytree(data / "outputs", alone / "outputs")
+    empty = TrajectoryStore(alone / "trajectories")
+    gallery = Gallery(alone, PictureStore(alone / "inputs"), empty)
+    gallery.look(alone / "outputs")
+    lineage = Lineage(alone, gallery.index, empty)
+    for id, sources_wanted in wanted.items():
+        row = gallery.index.row(id)
+        assert row is not None
+        assert [(one.what, one.id) for one in lineage.made_from(row, None)] == sources_wanted
+    assert dict(lineage.became(first, None)) == {
+        sketched.id: "Made from",
+        followed.id: "Control map",
+        branched.id: "Branched from",
+    }
+    gallery.close()
 
 
 def test_a_page_has_a_picture_verified(worker: Worker) -> None:

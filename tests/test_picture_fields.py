@@ -71,6 +71,26 @@ def test_inpainting_in_the_webuis_words() -> None:
     assert list(plain) == ["Denoising strength", "Init image hash", "Resize mode", "Mask blur", "Mask hash"]
 
 
+def test_a_branch_and_what_was_painted_on_say_what_they_come_from() -> None:
+    branch = {"trajectory": "0a1b-0", "step": 3, "noise_seed": 5, "painted": MASK, "painted_on": PICTURE}
+    told = picture_fields.written(request(branch=branch))
+    assert told == {
+        "Branch of": "0a1b-0",
+        "Branch step": 3,
+        "Branch noise seed": 5,
+        "Branch painted": MASK,
+        "Branch painted on": PICTURE,
+    }
+    assert "Branch noise seed" not in picture_fields.written(request(branch={"trajectory": "0a1b-0"}))
+    below = {MASK: PICTURE}
+    wanted = request(image=MASK, controls=({**UNIT, "map_image": MASK}, UNIT, {**UNIT, "map_image": PICTURE}))
+    assert picture_fields.origins(wanted, lambda key: below.get(key, "")) == {
+        "Init image origin": PICTURE,
+        "Control image origins": f"0: {PICTURE}",
+    }
+    assert picture_fields.origins(request(image=PICTURE), lambda key: below.get(key, "")) == {}
+
+
 PERSON = ((0.5, 0.5), (0.4, 0.4), *(None,) * 16)
 
 

@@ -58,6 +58,31 @@ def test_an_upload_is_taken_in_once(uploads: Path, kept: PictureStore) -> None:
     assert kept.load(key).size == (30, 20)
 
 
+def test_what_was_painted_on_a_picture_names_it_in_its_file(uploads: Path, kept: PictureStore) -> None:
+    first = kept.put(png()).key
+    path = file(uploads / HASH / "painted.png")
+    painted = store.keep(kept, {"path": str(path), "on": first})["key"]
+    assert painted != first and kept.origin(painted) == first and kept.origin(first) == ""
+    assert (kept.load(painted).pixels == kept.load(first).pixels).all()
+    again = store.keep(kept, {"path": str(file(path)), "on": painted})["key"]
+    assert kept.origin(again) == first and again == painted  # through every painter
+    (kept.root / f"{first}.png").unlink()
+    assert kept.origin(painted) == first  # the file says so
+
+
+@pytest.mark.parametrize("on", [None, 3, "", "elsewhere", "../own", "A" * 32, ["a" * 32]])
+def test_an_origin_that_is_no_key_is_passed_over(uploads: Path, kept: PictureStore, on: Any) -> None:
+    answer = store.keep(kept, {"path": str(file(uploads / HASH / "a.png")), "on": on})
+    assert answer["key"] == kept.put(png()).key and kept.origin(answer["key"]) == ""
+
+
+def test_only_a_png_names_its_origin(uploads: Path, kept: PictureStore) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (30, 20), "teal").save(buffer, "JPEG")
+    path = file(uploads / HASH / "a.jpg", buffer.getvalue())
+    assert kept.origin(store.keep(kept, {"path": str(path), "on": "a" * 32})["key"]) == ""
+
+
 def test_an_upload_that_is_no_picture_is_refused_and_gone(uploads: Path, kept: PictureStore) -> None:
     path = file(uploads / HASH / "a.png", b"a text")
     assert store.keep(kept, {"path": str(path)}) == {

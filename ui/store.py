@@ -62,12 +62,14 @@ def picture_of(store: PictureStore, key: Any) -> Answer | None:
 
 
 def keep(store: PictureStore, asked: Any) -> Answer:
-    """Takes a fresh upload into the store: {"path"} -> the picture, or {"problem": sentence}."""
+    """Takes a fresh upload into the store: {"path"}, with perhaps the key of the picture "on" which it was
+    painted -> the picture, or {"problem": sentence}."""
     path = _upload(asked.get("path") if isinstance(asked, dict) else None)
     if path is None:
         return {"problem": "The picture did not arrive: try it once more."}
     try:
-        return shown(store.put(path))
+        on = asked.get("on")
+        return shown(store.put(path, on if isinstance(on, str) else ""))
     except UnreadablePicture as problem:
         return {"problem": str(problem)}
     except OSError as problem:

@@ -2,7 +2,7 @@
 
 import { el } from './dom.js';
 
-const FROM = { picture: 'Picture', mask: 'Mask', control: 'Map', branch: 'Branched from' };
+const FROM = { picture: 'Picture', painted: 'Painted on', mask: 'Mask', control: 'Map', branch: 'Branched from' };
 const INTO = [[/^mask/i, 'As mask'], [/^control/i, 'As map'], [/^branch/i, 'Branch'], [/./, 'As picture']];
 
 /** open(id): looks at that one. */

@@ -15,7 +15,7 @@ export function mount({ root, props, trigger, server }) {
   const { id } = root.closest('.block'); // nearer there is one that Gradio makes up
   const known = painters.get(id);
   const serial = known?.serial ?? crypto.getRandomValues(new Uint32Array(1))[0];
-  const keep = async (blob, name) => server.keep({ path: await upload(blob, name) });
+  const keep = async (blob, name, on) => server.keep({ path: await upload(blob, name), on });
   const publish = () => (props.value = { ...painter.value, shown: painter.shown, by: serial });
   const onChange = (value) => {
     publish();

@@ -34,7 +34,8 @@ export class Post {
     const { version, surface } = sheet;
     let kept = null;
     if (surface && !surface.blank) {
-      kept = await this.send(await painter.paintBlob(), painter.coloured ? 'painted.png' : 'mask.png');
+      const [name, on] = painter.coloured ? ['painted.png', sheet.picture.key] : ['mask.png'];
+      kept = await this.send(await painter.paintBlob(), name, on);
       if (!kept) {
         this.failed = painter.problem;
         return; // told already; the next time tries again
@@ -46,12 +47,12 @@ export class Post {
   }
 
   /** Has a file kept; tells what stands in the way, and is null then. */
-  async send(blob, name) {
+  async send(blob, name, on) {
     const { painter } = this;
     let answer = null;
     let problem = 'It could not be sent: the program does not answer. Nothing is lost; the next stroke tries again.';
     try {
-      answer = await painter.keep(blob, name);
+      answer = await painter.keep(blob, name, on);
       problem = answer?.problem ?? (answer?.key ? '' : 'It could not be kept: the program cannot read it. Nothing is lost.');
     } catch {
       // the sentence stands

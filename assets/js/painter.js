@@ -28,9 +28,10 @@ const NAMES = {
 const LABELS = { mask: 'Mask painter', sketch: 'Sketch painter', map: 'Map painter' };
 export class Painter {
   /**
-   * host: an empty element, which is filled. mode: 'mask', 'sketch' or 'map'. keep: async (blob, name) =>
-   * {key, width, height, url, notes?} or {problem}. onChange(value): there are new keys or borders.
-   * extendable: the borders of a mask's picture have handles. label: its name for those who cannot see it.
+   * host: an empty element, which is filled. mode: 'mask', 'sketch' or 'map'. keep: async (blob, name, on) =>
+   * {key, width, height, url, notes?} or {problem}; on: the key of the picture that the blob was painted on, if it
+   * is one with paint. onChange(value): there are new keys or borders. extendable: the borders of a mask's picture
+   * have handles. label: its name for those who cannot see it.
    */
   constructor(host, { mode = 'mask', keep, onChange = () => {}, extendable = false, examples = [], label = LABELS[mode] }) {
     Object.assign(this, { mode, keep, onChange, examples: examples ?? [], coloured: mode !== 'mask' });

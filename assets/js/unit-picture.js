@@ -139,7 +139,8 @@ export class Source {
     }
     this.before = { map_image: unit.map_image ?? null, by: unit.by ?? null, map: unit.shown?.map ?? null, key: from.key };
     this.turnPages(true);
-    const keep = (blob, name) => keepFile(blob, this.panel.server.keep, name);
+    const on = unit.map_image ?? unit.image; // a map that was made is known by the picture that it was made of
+    const keep = (blob, name) => keepFile(blob, this.panel.server.keep, name, on);
     this.painter = new Painter(this.host, { mode: 'map', keep, onChange: (value) => this.painted(value) });
     await this.painter.show({ image: from, mask: null });
     this.done.scrollIntoView({ block: 'nearest' });

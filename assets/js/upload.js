@@ -20,10 +20,10 @@ export async function upload(blob, name) {
   return (await answer.json())[0];
 }
 
-/** Sends a file or a blob to the store: {key, width, height, url} or {problem}. */
-export async function keepFile(file, keep, name = file.name) {
+/** Sends a file or a blob to the store: {key, width, height, url} or {problem}. on: the key of what it was painted on. */
+export async function keepFile(file, keep, name = file.name, on = null) {
   try {
-    return ask(keep, { path: await upload(file, name || 'picture.png') });
+    return ask(keep, { path: await upload(file, name || 'picture.png'), on });
   } catch (fault) {
     return { problem: fault.status === 413 ? 'The file is too large to be sent. Make it smaller.' : LOST };
   }

@@ -144,6 +144,10 @@ class Films:
 
     # Afterwards
 
+    def painted(self, id: str) -> str:
+        """The store's key of the picture that a run has become; "" where it has not, or is gone."""
+        return self.store.get(id).picture_key if self.store.exists(id) else ""
+
     def film(self, id: str) -> dict[str, Any]:
         """See pipelines.film.develop."""
         return develop.film(self.store, id, _developed)

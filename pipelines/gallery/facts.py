@@ -32,8 +32,9 @@ class Facts:
     """What one picture's file tells.
 
     text: the generation text, "" where there is none. seed: None where none is told, or none that a database
-    can hold. sources: (what, key) of the pictures that it was made from: "picture", "mask" and "control" by
-    the store's key, "branch" by the recorded run's id.
+    can hold. sources: (what, key) of what it was made from: "picture", "mask" and "control" by the store's
+    key, "painted" by that of a picture or map as it was painted on (then "picture" and "control" are what is
+    under the paint), "branch" by the recorded run's id and "parent" by that of the picture it had become.
     """
 
     id: str
@@ -98,12 +99,32 @@ def _loras(given: Iterable[Any]) -> Iterable[str]:
 
 
 def _sources(extras: Mapping[str, str]) -> Iterable[tuple[str, str]]:
-    for key, what in (("Init image hash", "picture"), ("Mask hash", "mask"), ("Branch of", "branch")):
-        if value := extras.get(key, "").strip():
-            yield what, value
-    for part in extras.get("Control image hashes", "").split(","):
-        if value := part.rpartition(":")[2].strip():
-            yield "control", value
+    for what, key, under in (
+        ("picture", "Init image hash", "Init image origin"),
+        ("mask", "Mask hash", ""),
+        ("branch", "Branch of", ""),
+        ("parent", "Branch picture", ""),
+        ("painted", "Branch painted", ""),
+    ):
+        shown, origin = extras.get(key, "").strip(), extras.get(under, "").strip()
+        yield from _shown(what, shown, origin)
+    origins = numbered(extras.get("Control image origins", ""))
+    for number, shown in numbered(extras.get("Control image hashes", "")).items():
+        yield from _shown("control", shown, origins.get(number, ""))
+
+
+def _shown(what: str, key: str, origin: str) -> Iterable[tuple[str, str]]:
+    if key and origin:
+        yield what, origin
+        yield "painted", key
+    elif key:
+        yield what, key
+
+
+def numbered(text: str) -> dict[str, str]:
+    """The keys in "0: key, 2: key", by their numbers."""
+    parts = (part.partition(":") for part in text.split(","))
+    return {number.strip(): key.strip() for number, _, key in parts if key.strip()}
 
 
 def _clean(text: str) -> str:

@@ -16,16 +16,21 @@ from pipelines.gallery.places import Row
 
 _LABELS: Mapping[str, str] = {
     "picture": "Made from",
+    "painted": "Painted on",
     "mask": "Mask",
     "control": "Control map",
     "branch": "Branched from",
+    "parent": "Branched from",
 }
 
 
 @dataclass(frozen=True)
 class Source:
-    """One thing that a picture was made from. what: "picture", "mask", "control" or "branch". key: of the
-    picture in the store, "" for a branch. id: of the picture in the gallery, None where it is not there."""
+    """One thing that a picture was made from.
+
+    what: "picture", "mask", "control", "painted" (one of these as it was painted on) or "branch". key: of the
+    picture in the store, "" for a branch. id: of the picture in the gallery, None where it is not there.
+    """
 
     what: str
     key: str
@@ -53,12 +58,16 @@ class Lineage:
     def made_from(self, row: Row, run: RunInfo | None) -> list[Source]:
         """What a picture was made from, as its file and its recorded run tell."""
         told = list(self.index.sources(row.id))
-        told += [one for one in _asked(run.request if run else {}) if one not in told]
+        keys = {key for _, key in told}
+        told += [(what, key) for what, key in _asked(run.request if run else {}) if key not in keys]
+        parent = next((key for what, key in told if what == "parent"), None)
         sources = []
         for what, key in told:
+            if what == "parent":
+                continue
             label, branch = _LABELS.get(what, what), what == "branch"
-            id = self._painted_by(key) if branch else key
-            label = self._branched(key, label) if branch else label
+            id = (parent or self._painted_by(key)) if branch else key
+            label = self._branched(key, label, known=parent is not None) if branch else label
             there = id is not None and self.index.row(id) is not None
             sources.append(Source(what, "" if branch else key, id if there else None, label))
         return sources
@@ -84,11 +93,12 @@ class Lineage:
         known = self.index.file(place.relative_to(self.data).as_posix())
         return None if known is None else known[2]
 
-    def _branched(self, id: str, label: str) -> str:
+    def _branched(self, id: str, label: str, known: bool) -> str:
+        """known: whether the picture that the run had become is."""
         try:
             name = self.runs.get(id).name
         except UnknownTrajectory:
-            return f"{label} a run that is no longer recorded"
+            return label if known else f"{label} a run that is no longer recorded"
         return f"{label} {name}" if name else label
 
 

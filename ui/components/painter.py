@@ -26,7 +26,8 @@ def painter(
 
     Listen with trigger_mode="always_last": by default Gradio drops what is told while a listener still runs.
 
-    keep: turns {"path": a file that the page uploaded} into {"key", "width", "height", "url"} with perhaps
+    keep: turns {"path": a file that the page uploaded, "on": the key of the picture that it was painted on,
+    where it was} into {"key", "width", "height", "url"} with perhaps
     "notes", or into {"problem": a sentence}. extendable: the borders of a mask's picture can be dragged.
     examples: pictures as `keep` answers them, each with a "title", offered while there is none.
 
