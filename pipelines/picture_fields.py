@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,8 @@ _RESIZE = MappingProxyType(
         "resize and fill": "Resize and Fill",
     }
 )
+_POSE = "openpose_editor"
+"""What the webui calls a map that is drawn of a pose."""
 _SIDES = ("extend_left", "extend_top", "extend_right", "extend_bottom")
 
 
@@ -62,9 +64,14 @@ def _made_from(request: GenerationRequest) -> dict[str, object]:
     pairs: dict[str, object] = {}
     if request.mask_image:
         pairs["Mask hash"] = request.mask_image
-    shown = enumerate(unit.map_image or unit.image for unit in request.controls if not unit.pose)
-    if hashes := [f"{number}: {key}" for number, key in shown if key]:
+    shown = {
+        at: unit.map_image or unit.image for at, unit in enumerate(request.controls) if not _is_drawn(unit)
+    }
+    if hashes := [f"{number}: {key}" for number, key in shown.items() if key]:
         pairs["Control image hashes"] = ", ".join(hashes)
+    drawn = {number: unit.pose for number, unit in enumerate(request.controls) if _is_drawn(unit)}
+    if drawn:
+        pairs["Control poses"] = json.dumps(drawn, separators=(",", ":"))
     if request.branch:
         pairs["Branch of"] = request.branch.trajectory
         pairs["Branch step"] = request.branch.step
@@ -76,6 +83,15 @@ def _made_from(request: GenerationRequest) -> dict[str, object]:
             if value is not None:
                 pairs[key] = value
     return pairs
+
+
+def _is_drawn(unit: ControlUnit) -> bool:
+    """Whether a unit follows its pose."""
+    return bool(unit.pose) and not unit.map_image
+
+
+def _plain(number: float) -> str:
+    return repr(number).removesuffix(".0")
 
 
 def origins(request: GenerationRequest, origin: Callable[[str], str]) -> dict[str, str]:
@@ -107,7 +123,7 @@ def _mask_pairs(request: GenerationRequest) -> dict[str, object]:
 
 
 def _unit_text(unit: ControlUnit) -> str:
-    made = "none" if unit.map_image else "openpose_editor" if unit.pose else unit.preprocessor
+    made = "none" if unit.map_image else _POSE if unit.pose else unit.preprocessor
     values: dict[str, object] = {
         "Module": made,
         "Model": unit.model,
@@ -122,7 +138,9 @@ def _unit_text(unit: ControlUnit) -> str:
         "Control Mode": _MODES[unit.control_mode],
     }
     if unit.points:  # no commas: in a unit's text they part the pairs
-        values["Weight Curve"] = " ".join(f"{share:g}/{factor:g}" for share, factor in unit.points)
+        values["Weight Curve"] = " ".join(
+            f"{_plain(share)}/{_plain(factor)}" for share, factor in unit.points
+        )
     return ", ".join(f"{key}: {value}" for key, value in values.items())
 
 
@@ -184,6 +202,81 @@ def read(key: str, value: str) -> dict[str, Any]:
             if len(sides) == 4 and all(side.isdecimal() and len(side) < 5 for side in sides):
                 return dict(zip(_SIDES, map(int, sides)))
     return {}
+
+
+_UNIT = re.compile(
+    "(?:^|, )(Module|Model|Weight|Resize Mode|Threshold A|Threshold B|Guidance Start|Guidance End|"
+    "Control Mode|Weight Curve): "
+)
+
+
+def units(extras: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The control units that a generation text of this program tells, as values of the request. Raises
+    ValueError with a sentence where it does not tell all of one."""
+    shown, poses = numbered(extras.get("Control image hashes", "")), _json(extras.get("Control poses", ""))
+    texts = [extras[name] for name in sorted(extras) if re.fullmatch(r"ControlNet \d", name)]
+    return [_unit(text, shown.get(str(at)), poses.get(str(at)), at + 1) for at, text in enumerate(texts)]
+
+
+def _unit(text: str, shown: str | None, pose: Any, number: int) -> dict[str, Any]:
+    _, *parts = _UNIT.split(text)
+    told = dict(zip(parts[::2], parts[1::2]))
+    made, modes, sizes = told.get("Module"), _turned(_MODES), _turned(_RESIZE)
+    if not (pose if made == _POSE else shown):
+        raise ValueError(f"This picture's text does not say what its control unit {number} followed.")
+    followed = {"pose": pose} if made == _POSE else {"map_image" if made == "none" else "image": shown}
+    curve = (point.partition("/") for point in told.get("Weight Curve", "").split())
+    try:
+        values: dict[str, Any] = {
+            "model": told["Model"],
+            **followed,
+            "controlnet_conditioning_scale": float(told["Weight"]),
+            "resize_mode": sizes[told["Resize Mode"]],
+            "control_guidance_start": float(told["Guidance Start"]),
+            "control_guidance_end": float(told["Guidance End"]),
+            "control_mode": modes[told["Control Mode"]],
+            "points": tuple((float(share), float(factor)) for share, _, factor in curve),
+        }
+        if "image" in followed:
+            values["preprocessor"] = made
+        for name, key in (("low_threshold", "Threshold A"), ("high_threshold", "Threshold B")):
+            if key in told:
+                values[name] = int(told[key])
+    except (KeyError, ValueError):
+        raise ValueError(f"This picture's text does not tell all of its control unit {number}.") from None
+    return values
+
+
+def numbered(text: str) -> dict[str, str]:
+    """The keys in "0: key, 2: key", by their numbers."""
+    parts = (part.partition(":") for part in text.split(","))
+    return {number.strip(): key.strip() for number, _, key in parts if key.strip()}
+
+
+def _turned(words: Mapping[str, str]) -> dict[str, str]:
+    return {said: value for value, said in words.items()}
+
+
+def _json(text: str) -> Mapping[str, Any]:
+    try:
+        found = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, Mapping) else {}
+
+
+def branch(extras: Mapping[str, str]) -> dict[str, Any] | None:
+    """The branch that a generation text tells, as values of the request; None where it is none."""
+    if "Branch of" not in extras:
+        return None
+    names = {
+        "trajectory": "Branch of",
+        "step": "Branch step",
+        "noise_seed": "Branch noise seed",
+        "painted": "Branch painted",
+        "painted_on": "Branch painted on",
+    }
+    return {name: extras[key] for name, key in names.items() if key in extras}
 
 
 def _curve(name: str, text: str) -> dict[str, Any]:

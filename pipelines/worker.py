@@ -266,6 +266,11 @@ class Worker:
             return [*now, *self.queue.order()]
 
     @property
+    def closed(self) -> bool:
+        """Whether it ends or has ended: what it did not get to is left to the next worker."""
+        return self._closing
+
+    @property
     def running_job(self) -> Job | None:
         """The job that runs now."""
         now = self._now

@@ -495,6 +495,24 @@ def test_a_result_gives_its_picture_mask_and_tab_back(visit: Open, worker: Worke
         shown_again(page, first)
 
 
+def test_a_verdict_is_told_again_after_a_reload(visit: Open, worker: Worker) -> None:
+    def opened() -> None:
+        turn(page, "Gallery")
+        page.locator(".gallery-cell[aria-label*='a door to be verified']").first.click()
+
+    with visit("text") as page:
+        write(page, "a door to be verified", 3, seed="3")
+        developed(page, worker)
+        opened()
+        verdict = page.locator(".gallery-verdict")
+        page.locator(".gallery-viewer").get_by_role("button", name="Verify").click()
+        expect(verdict).to_contain_text("Identical: every pixel is the same.")
+        page.reload()
+        _ready(page)
+        opened()
+        expect(verdict).to_have_text(re.compile(r"^Identical: every pixel is the same\. \(.+\)$"))
+
+
 def test_a_refresh_in_mid_run_goes_on_in_its_tab(visit: Open, worker: Worker) -> None:
     with visit("inpaint") as page:
         canvas = Canvas(page, "inpaint")

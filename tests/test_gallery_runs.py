@@ -20,10 +20,12 @@ from pipelines.film.trajectory import TrajectoryStore
 from pipelines.gallery.asked import CannotVerify, request_of
 from pipelines.gallery.gallery import Gallery
 from pipelines.gallery.lineage import Lineage
+from pipelines.gallery.marks import Mark, Verdict
 from pipelines.gallery.places import Row
-from pipelines.gallery.verifying import Verdict, Verifier
+from pipelines.gallery.verifying import Verifier
 from pipelines.journal import Journal
 from pipelines.pictures import PictureStore, key_of
+from pipelines.request import GenerationRequest
 from pipelines.worker import Worker
 from tests.support.pictures import paint
 from ui.app import build
@@ -109,6 +111,134 @@ def test_a_text_alone_gives_the_request(court: Court, tmp_path: Path) -> None:
     assert court.row(done.pictures[0]).id == row.id
 
 
+def asked_by_text(court: Court, row: Row, folder: Path) -> GenerationRequest:
+    """The request of a picture whose film and job nobody knows any more."""
+    journal = Journal(folder / "empty.sqlite")
+    try:
+        return request_of(row, None, court.gallery, journal, court.worker.library)
+    finally:
+        journal.close()
+
+
+PERSON = tuple((0.5 + at / 100, 0.1 + at / 20) if at % 5 else None for at in range(18))
+
+
+def test_a_text_alone_gives_back_what_control_units_followed(court: Court, tmp_path: Path) -> None:
+    (first,) = court.paint(seed=30)
+    store = court.worker.store
+    key = store.put(court.gallery.data / first.path).key
+    curve = ((0.0, 1.0), (0.123456789, 0.3), (1.0, 0.5))
+    units = [
+        {
+            "model": "storybook-edge",
+            "image": key,
+            "preprocessor": "canny",
+            "low_threshold": 60,
+            "points": curve,
+        },
+        {"model": "storybook-edge", "image": key, "map_image": key, "control_mode": "prompt"},
+        {"model": "storybook-pose", "pose": (PERSON,), "controlnet_conditioning_scale": 0.85},
+    ]
+    (row,) = court.paint(seed=31, controls=units)
+    request = asked_by_text(court, row, tmp_path)
+    assert len(request.controls) == 3 and request.controls[2].pose == (PERSON,)
+    done = court.worker.generate(**request.model_dump(exclude_defaults=True))
+    assert court.row(done.pictures[0]).id == row.id  # every pixel, and every word
+    lineage = Lineage(court.gallery.data, court.gallery.index, court.worker.trajectories)
+    court.worker.trajectories.delete(lineage.run(row).id)  # type: ignore[union-attr]
+    assert court.verdict(row).state == "identical"  # by the journal
+    edges = store.put(drawn_over(court.gallery.data / first.path, "white")).key
+    (other,) = court.paint(seed=31, controls=[{"model": "storybook-edge", "map_image": edges}])
+    (store.root / f"{edges}.png").unlink()
+    with pytest.raises(CannotVerify, match="The map of control unit 1 is no longer kept here"):
+        court.verifier.start(other)
+
+
+def test_a_text_alone_gives_back_a_branch_while_the_film_that_it_left_is_there(
+    court: Court, tmp_path: Path
+) -> None:
+    (parent,) = court.paint(seed=32, num_inference_steps=4, strength=0.4)
+    store, lineage = (
+        court.worker.store,
+        Lineage(court.gallery.data, court.gallery.index, court.worker.trajectories),
+    )
+    run = lineage.run(parent)
+    assert run is not None
+    predicted = store.put(court.worker.engine.call("decode", run.id, 2, "x0")).key
+    painted = store.put(drawn_over(store.root / f"{predicted}.png", "red")).key
+    branch = {"trajectory": run.id, "step": 2, "noise_seed": 6, "painted": painted, "painted_on": predicted}
+    (row,) = court.paint(seed=32, num_inference_steps=4, strength=0.4, guidance_scale=3, branch=branch)
+    request = asked_by_text(court, row, tmp_path)
+    done = court.worker.generate(**request.model_dump(exclude_defaults=True))
+    assert court.row(done.pictures[0]).id == row.id
+    verdict = court.verdict(row)
+    assert verdict.state == "identical" and "first 2 steps were taken from the run" in verdict.sentence
+    (store.root / f"{painted}.png").unlink()
+    with pytest.raises(CannotVerify, match="What was painted where this picture branched off is no longer"):
+        court.verifier.start(row)
+    store.put(drawn_over(store.root / f"{predicted}.png", "red"))
+    for step in (1, 2, 3):
+        (court.worker.trajectories.folder(run.id) / "steps" / f"{step:05d}.safetensors").unlink()
+    with pytest.raises(CannotVerify, match="after 2 steps, of whose film 1 are there"):
+        court.verifier.start(row)
+    court.worker.trajectories.delete(run.id)
+    with pytest.raises(CannotVerify, match="whose film is gone"):
+        court.verifier.start(row)
+
+
+def test_a_verdict_stays_with_the_file_through_restarts_and_a_lost_index(court: Court) -> None:
+    (row,) = court.paint(seed=33)
+    data = court.gallery.data
+    court.gallery.mark([row.id], star=True)
+    told = court.verdict(row)
+    assert told.state == "identical" and told.when
+
+    def opened(index: bool) -> tuple[Mark, Mark]:
+        if not index:
+            for file in data.glob("gallery.sqlite*"):
+                file.unlink()
+        gallery = Gallery(data, court.worker.store, court.worker.trajectories)
+        gallery.look(data / "outputs")
+        marks = gallery.marks.of(row.id), gallery.index.marks()[row.id]
+        gallery.close()
+        return marks
+
+    court.gallery.close()
+    assert opened(index=True) == opened(index=False) == (Mark(star=True, verdict=told),) * 2
+    (data / "outputs/gallery.json").unlink()
+    assert opened(index=True)[0].verdict == told  # the index remembers
+    court.gallery.judge(row.id, None)
+    assert court.gallery.marks.of(row.id) == Mark(star=True)
+
+
+def test_what_is_painted_again_while_the_program_ends_is_compared_after_the_next_start(
+    tmp_path: Path,
+) -> None:
+    options: dict[str, Any] = {"device": "cpu", "dtype": "float32"}
+    with pipelines.open(tmp_path, **options) as worker:
+        path = Path(worker.generate("a boat at sea", **{**SMALL, "seed": 34}).pictures[0].path)
+        desk = Desk(worker)
+        desk.gallery.look(path)
+        row = desk.gallery.index.row(key_of(path.read_bytes()))
+        assert row is not None
+        worker.queue.pause(True)
+        job = desk.verifier.start(row)
+        assert desk.answer_entry({"id": row.id})["verdict"]["state"] == "running"
+        desk.close()
+    with pipelines.open(tmp_path, **options) as worker:
+        desk = Desk(worker)
+        desk.open()
+        assert desk.gallery.scanned.wait(20)
+        worker.queue.pause(False)
+        list(worker.follow(job))
+        for thread in threads("verify"):
+            thread.join(30)
+        assert desk.answer_entry({"id": row.id})["verdict"]["state"] == "identical"
+        assert desk.verifier.verdict(job).state == "identical"
+        assert len(list((tmp_path / "outputs").rglob("*.png"))) == 1
+        desk.close()
+
+
 def test_what_differs_is_told_with_its_first_step_and_kept(court: Court) -> None:
     (row,) = court.paint(seed=9)
     run = Lineage(court.gallery.data, court.gallery.index, court.worker.trajectories).run(row)
@@ -143,7 +273,10 @@ def test_what_cannot_be_painted_again_says_why(court: Court, tmp_path: Path) -> 
         "Model Elsewhere": paint(folder / "2.png", "two", model="Elsewhere", more=own),
         "stopped by hand": paint(folder / "3.png", "three", more=f", Stopped at step: 2{own}"),
         "has changed since": paint(folder / "4.png", "four", more=f", Model hash: 0123456789{own}"),
-        "control maps": paint(folder / "5.png", "five", more=f", ControlNet 0: edge{own}"),
+        "does not say what its control unit 1 followed": paint(
+            folder / "5.png", "five", more=f", ControlNet 0: edge{own}"
+        ),
+        "whose film is gone": paint(folder / "8.png", "eight", more=f", Branch of: 0a-0{own}"),
         "made from": paint(folder / "6.png", "six", more=f", Init image hash: {'a' * 32}{own}"),
         "is not here": paint(folder / "7.png", "seven <lora:gone:1>", more=own),
     }
@@ -276,9 +409,7 @@ def test_a_page_has_a_picture_verified(worker: Worker) -> None:
         verdict = {"state": "running"}
         while verdict["state"] == "running":  # each question is held until there is news
             verdict = client.get(f"/{URL}/verified", params={"job": job}).json()
-        assert verdict == {
-            "state": "identical",
-            "sentence": "Identical: every pixel is the same.",
-            "step": None,
-        }
+        assert verdict["state"] == "identical" and verdict["step"] is None
+        assert verdict["sentence"] == "Identical: every pixel is the same."
+        assert client.get(f"/{URL}/entry", params={"id": id}).json()["verdict"] == verdict
         assert client.get(f"/{URL}/list", params={"q": '"a boat at sea"'}).json()["total"] == 1

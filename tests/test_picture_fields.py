@@ -91,6 +91,28 @@ def test_a_branch_and_what_was_painted_on_say_what_they_come_from() -> None:
     assert picture_fields.origins(request(image=PICTURE), lambda key: below.get(key, "")) == {}
 
 
+def test_control_units_are_read_back_whole() -> None:
+    person = ((0.5, 0.1), (1 / 3, 0.4), *(None,) * 16)
+    units = (
+        {**UNIT, "preprocessor": "canny", "low_threshold": 3, "points": ((0.0, 1 / 3), (1.0, 2.0))},
+        {
+            "model": "a, odd: one",
+            "map_image": MASK,
+            "control_mode": "control",
+            "resize_mode": "just resize",
+        },
+        {"model": "control-pose", "pose": (person,), "control_guidance_start": 0.25},
+    )
+    wanted = request(controls=units)
+    extras = metadata.parse(text_of(wanted))["extras"]
+    assert request(controls=picture_fields.units(extras)).controls == wanted.controls
+    for key in ("Control image hashes", "Control poses"):
+        with pytest.raises(ValueError, match=r"does not say what its control unit \d followed"):
+            picture_fields.units({name: value for name, value in extras.items() if name != key})
+    with pytest.raises(ValueError, match="does not tell all of its control unit 1"):
+        picture_fields.units({**extras, "ControlNet 0": "Module: canny, Model: a"})
+
+
 PERSON = ((0.5, 0.5), (0.4, 0.4), *(None,) * 16)
 
 

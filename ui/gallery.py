@@ -74,7 +74,7 @@ class Desk:
         self.verifier = Verifier(self.gallery, worker, self.verdicts.changed)
 
     def open(self) -> None:
-        self.gallery.open()
+        self.gallery.open(self.verifier.go_on)
 
     def close(self) -> None:
         self.news.close()
@@ -125,6 +125,7 @@ class Desk:
             "parameters": text["text"],
             "pairs": metadata.pairs(text["text"]),
             "note": text["note"],
+            "verdict": asdict(verdict) if (verdict := self.gallery.marks.of(row.id).verdict) else None,
             "bytes": row.bytes,
             "path": row.path,
             "url": f"{URL}/file?id={row.id}",

@@ -82,6 +82,7 @@ export class About {
     this.known = answer;
     this.draw({ ...entry, ...answer });
     this.note.value = answer.note ?? '';
+    this.verify.known(answer);
   }
 
   /** One question at a time: what was passed by with the arrows is not waited for. */
@@ -111,7 +112,7 @@ export class About {
     this.note.disabled = !known;
     this.lineage.replaceChildren(...(known ? lineage(known, gallery, (id) => this.viewer.openId(id)) : []));
     this.parameters.hidden = !known?.pairs?.length && !known?.parameters;
-    const rows = (known?.pairs ?? []).filter(([name]) => !['Prompt', 'Negative prompt', 'prompt', 'negative_prompt'].includes(name));
+    const rows = (known?.pairs ?? []).filter(([name]) => !['Prompt', 'Negative prompt', 'prompt', 'negative_prompt', 'Control poses'].includes(name));
     this.pairs.replaceChildren(...rows.flatMap(([name, value]) => [el('dt', {}, name), el('dd', {}, String(value))]));
     say(this.text, known?.parameters ?? '');
     this.root.scrollTop = known ? this.root.scrollTop : 0;

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pipelines.gallery.marks import Mark
+from pipelines.gallery.marks import Mark, verdict_of
 from pipelines.gallery.places import Row, row_of
 from pipelines.gallery.search import Question, read
 from pipelines.gallery.tables import connection, opened, searches_words
@@ -254,13 +254,16 @@ class Answers:
         return sorted(found, key=lambda one: (-one[1], one[0]))
 
     def marks(self) -> Mapping[str, Mark]:
-        """The stars, boards and notes that the index remembers."""
+        """The stars, boards, notes and verdicts that the index remembers."""
         sql = (
-            "SELECT p.id, p.star, p.board, t.note FROM pictures p JOIN texts t ON t.n = p.n "
-            "WHERE p.star OR p.board != '' OR t.note != ''"
+            "SELECT p.id, p.star, p.board, t.note, t.verdict FROM pictures p JOIN texts t ON t.n = p.n "
+            "WHERE p.star OR p.board != '' OR t.note != '' OR t.verdict != ''"
         )
         with self._reading() as database:
-            return {id: Mark(bool(star), board, note) for id, star, board, note in database.execute(sql)}
+            return {
+                id: Mark(bool(star), board, note, verdict_of(json.loads(verdict or "null")))
+                for id, star, board, note, verdict in database.execute(sql)
+            }
 
     def unreadable(self) -> int:
         """How many files could not be read as pictures."""

@@ -8,19 +8,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipelines import metadata
-from pipelines.film.trajectory import RunInfo
+from pipelines import metadata, picture_fields
+from pipelines.film.branching import LOCKED
+from pipelines.film.trajectory import RunInfo, UnknownTrajectory
 from pipelines.gallery.gallery import Gallery
 from pipelines.gallery.places import Row
 from pipelines.journal import Journal
 from pipelines.library.models import ModelLibrary
 from pipelines.lora import adapters
 from pipelines.metadata import UnreadablePicture
+from pipelines.pictures import KEPT_DAYS
 from pipelines.request import GenerationRequest, InvalidRequest
 
 FOREIGN = (
     "This picture was made by another program. Only Darkroom's own can be painted again to the last bit: "
     "other programs draw their noise in other ways."
+)
+
+NO_PARENT = (
+    "This picture is a branch of another run whose film is gone, so the steps that it took over cannot be "
+    "taken again."
 )
 
 
@@ -43,7 +50,7 @@ def request_of(
         elif (found := journal.painter(text)) is not None:
             request = _single(GenerationRequest.parse(found[0].request), found[1])
         else:
-            request = _from_text(told, extras, library)
+            request = _from_text(told, extras, gallery, library)
     except InvalidRequest as problem:
         raise CannotVerify(
             f"What this picture was asked for is no longer a sound request. {problem}"
@@ -54,8 +61,9 @@ def request_of(
             "gone: there is nothing to compare its steps with."
         )
     _same_model(request, extras, library)
-    for key in _keys(request):
-        _stored(key, gallery)
+    for what, key in _shown(request):
+        _stored(what, key, gallery)
+    _branched(request, gallery)
     return request
 
 
@@ -68,14 +76,8 @@ def _single(request: GenerationRequest, index: int) -> GenerationRequest:
 
 
 def _from_text(
-    told: Mapping[str, Any], extras: Mapping[str, str], library: ModelLibrary
+    told: Mapping[str, Any], extras: Mapping[str, str], gallery: Gallery, library: ModelLibrary
 ) -> GenerationRequest:
-    if any(name.startswith("ControlNet ") for name in extras):
-        raise CannotVerify(
-            "This picture followed control maps, and its film is gone: its text does not hold the maps."
-        )
-    if "Branch of" in extras:
-        raise CannotVerify("This picture is a branch of another run, and its film is gone.")
     fields, missing = adapters.known(told, library)
     if missing:
         raise CannotVerify(f"Something that this picture was made with is not here. {' '.join(missing)}")
@@ -87,7 +89,38 @@ def _from_text(
         sides = any(values.get(f"extend_{side}") for side in ("left", "top", "right", "bottom"))
         if not sides:
             raise CannotVerify("This picture's text does not say which mask it was painted with.")
+    try:
+        values["controls"] = picture_fields.units(extras)
+    except ValueError as problem:
+        raise CannotVerify(str(problem)) from None
+    if branch := picture_fields.branch(extras):
+        return GenerationRequest.parse({**_locked(branch, gallery), **values, "branch": branch})
     return GenerationRequest.parse({**values, "model": _model(extras, library)})
+
+
+def _locked(branch: Mapping[str, Any], gallery: Gallery) -> dict[str, Any]:
+    """What a branch cannot but share with the run that it left, which a text does not tell all of."""
+    try:
+        given = dict(gallery.trajectories.get(str(branch["trajectory"])).request)
+    except UnknownTrajectory:
+        raise CannotVerify(NO_PARENT) from None
+    given.pop("branch", None)
+    parent = GenerationRequest.parse(given)
+    return {name: getattr(parent, name) for name in LOCKED}
+
+
+def _branched(request: GenerationRequest, gallery: Gallery) -> None:
+    """Sees to it that the steps which a branch takes over are there."""
+    branch = request.branch
+    if branch is None:
+        return
+    if not gallery.trajectories.exists(branch.trajectory):
+        raise CannotVerify(NO_PARENT)
+    there = gallery.trajectories.steps(branch.trajectory)
+    if there < branch.step:
+        raise CannotVerify(
+            f"This picture left another run after {branch.step} steps, of whose film {there} are there."
+        )
 
 
 def _model(extras: Mapping[str, str], library: ModelLibrary) -> str:
@@ -118,15 +151,21 @@ def _same_model(request: GenerationRequest, extras: Mapping[str, str], library: 
         )
 
 
-def _keys(request: GenerationRequest) -> Iterator[str]:
-    """The stored pictures that a request needs."""
-    shown = [request.image, request.mask_image, request.branch.painted if request.branch else None]
-    for unit in request.controls:
-        shown += [unit.image, unit.map_image]
-    yield from (key for key in shown if key)
+def _shown(request: GenerationRequest) -> Iterator[tuple[str, str]]:
+    """(what it is, its key) of the stored pictures that a request needs."""
+    told = [("The picture that this one was made from", request.image), ("The mask", request.mask_image)]
+    for number, unit in enumerate(request.controls, 1):
+        if unit.map_image:
+            told.append((f"The map of control unit {number}", unit.map_image))
+        elif not unit.pose:
+            told.append((f"The picture of control unit {number}", unit.image))
+    if request.branch:
+        told.append(("What was painted where this picture branched off", request.branch.painted))
+        told.append(("What it was painted on", request.branch.painted_on))
+    yield from ((what, key) for what, key in told if key)
 
 
-def _stored(key: str, gallery: Gallery) -> None:
+def _stored(what: str, key: str, gallery: Gallery) -> None:
     """Sees to it that a picture is in the store; one that is in the gallery is put there anew."""
     try:
         gallery.store.stored(key)
@@ -138,5 +177,5 @@ def _stored(key: str, gallery: Gallery) -> None:
         except (UnreadablePicture, OSError):
             pass  # it is told below that it is gone
         raise CannotVerify(
-            "A picture that this one was made from (picture, mask or map) is no longer kept here."
+            f"{what} is no longer kept here: what a run is shown stays for {KEPT_DAYS} days after its use."
         ) from None

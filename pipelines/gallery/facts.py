@@ -15,7 +15,7 @@ from typing import Any
 
 from PIL import Image
 
-from pipelines import metadata
+from pipelines import metadata, picture_fields
 from pipelines.metadata import UnreadablePicture
 from pipelines.pictures import key_of
 
@@ -108,8 +108,8 @@ def _sources(extras: Mapping[str, str]) -> Iterable[tuple[str, str]]:
     ):
         shown, origin = extras.get(key, "").strip(), extras.get(under, "").strip()
         yield from _shown(what, shown, origin)
-    origins = numbered(extras.get("Control image origins", ""))
-    for number, shown in numbered(extras.get("Control image hashes", "")).items():
+    origins = picture_fields.numbered(extras.get("Control image origins", ""))
+    for number, shown in picture_fields.numbered(extras.get("Control image hashes", "")).items():
         yield from _shown("control", shown, origins.get(number, ""))
 
 
@@ -119,12 +119,6 @@ def _shown(what: str, key: str, origin: str) -> Iterable[tuple[str, str]]:
         yield "painted", key
     elif key:
         yield what, key
-
-
-def numbered(text: str) -> dict[str, str]:
-    """The keys in "0: key, 2: key", by their numbers."""
-    parts = (part.partition(":") for part in text.split(","))
-    return {number.strip(): key.strip() for number, _, key in parts if key.strip()}
 
 
 def _clean(text: str) -> str:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.gallery import marks, scan
 from pipelines.gallery.index import Index
-from pipelines.gallery.marks import FILE, Mark, Marks
+from pipelines.gallery.marks import FILE, Mark, Marks, Verdict
 from pipelines.gallery.places import Row, place_of
 from pipelines.gallery.scan import FOLDERS, OUTPUTS, TRASH, Scanner
 from pipelines.gallery.search import Question
@@ -97,14 +97,15 @@ class Gallery:
                 self._marks.load()
             return self._marks
 
-    def open(self) -> None:
-        """Goes through the folders, on a thread of its own, and notices from now on what changes in them."""
+    def open(self, ready: Callable[[], None] = lambda: None) -> None:
+        """Goes through the folders, on a thread of its own, and notices from now on what changes in them.
+        ready: called, on that thread, once they have been gone through."""
         if self._thread is None:
             self._ending = False
             for folder in FOLDERS:  # to be watched, they must be there
                 with contextlib.suppress(OSError):
                     (self.data / folder).mkdir(parents=True, exist_ok=True)
-            self._thread = threading.Thread(target=self._work, name="gallery", daemon=True)
+            self._thread = threading.Thread(target=self._work, args=(ready,), name="gallery", daemon=True)
             self._thread.start()
             self.watcher.start()
 
@@ -180,6 +181,10 @@ class Gallery:
         """Stars, boards ("" for none) and notes for pictures that are there; returns how many changed."""
         there = [row.id for row in self.index.rows(ids)]
         return self._marked(self.marks.change(there, star=star, board=board, note=note), always=bool(board))
+
+    def judge(self, id: str, verdict: Verdict | None) -> None:
+        """Keeps what came of painting a picture again; None for nothing."""
+        self._marked(self.marks.judge(id, verdict))
 
     def create_board(self, name: str) -> None:
         self.marks.create_board(name)
@@ -265,12 +270,13 @@ class Gallery:
     def _look(self, paths: Sequence[str]) -> None:
         self._tasks.put(paths or FOLDERS)
 
-    def _work(self) -> None:
+    def _work(self, ready: Callable[[], None]) -> None:
         scan.sweep(self.data, time.time() - LEFT)
         marks.sweep(self.data / OUTPUTS)
         self._keep_up(FOLDERS)
         if not self._ending:
             self.scanned.set()
+            ready()
         while not self._ending and (paths := self._tasks.get()) is not None:
             self._keep_up(paths)
 

@@ -9,6 +9,7 @@ import contextlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from pipelines.gallery.answers import Answers
@@ -55,7 +56,7 @@ class Index(Answers):
             self._settle(database, ids)
 
     def mark(self, marks: Mapping[str, Mark]) -> None:
-        """Takes over stars, boards and notes."""
+        """Takes over stars, boards, notes and verdicts."""
         with self._changing() as database:
             for id, mark in marks.items():
                 found = database.execute("SELECT n, name FROM pictures WHERE id = ?", [id]).fetchone()
@@ -65,6 +66,7 @@ class Index(Answers):
                 database.execute(
                     "UPDATE pictures SET star = ?, board = ? WHERE n = ?", (mark.star, mark.board, n)
                 )
+                database.execute("UPDATE texts SET verdict = ? WHERE n = ?", (_verdict(mark), n))
                 text, note = database.execute("SELECT text, note FROM texts WHERE n = ?", [n]).fetchone()
                 if note != mark.note:
                     self._unword(database, n, text, note, name)
@@ -83,8 +85,8 @@ class Index(Answers):
             (facts.id, *told, *known, facts.prompt[:200], place.trashed, mark.star, mark.board),
         ).lastrowid
         database.execute(
-            "INSERT INTO texts VALUES (?, ?, ?, ?, ?)",
-            (n, facts.text, facts.prompt, facts.negative_prompt, mark.note),
+            "INSERT INTO texts VALUES (?, ?, ?, ?, ?, ?)",
+            (n, facts.text, facts.prompt, facts.negative_prompt, mark.note, _verdict(mark)),
         )
         database.executemany("INSERT INTO loras VALUES (?, ?)", [(name, n) for name in facts.loras])
         database.executemany(
@@ -160,6 +162,10 @@ class Index(Answers):
                     yield self._writer
             finally:
                 self._version += 1
+
+
+def _verdict(mark: Mark) -> str:
+    return "" if mark.verdict is None else json.dumps(asdict(mark.verdict))
 
 
 def _rank(place: Place) -> tuple[bool, int, str]:

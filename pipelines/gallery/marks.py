@@ -1,4 +1,4 @@
-"""Stars, boards and notes: what a person gave the pictures, in one file beside them (`gallery.json`).
+"""Stars, boards, notes and verdicts: what the pictures were given, in one file beside them (`gallery.json`).
 
 They go by the pictures' ids, so they stay with a picture that is renamed or moved, and with the whole folder.
 The file is written anew beside its place and renamed: a kill leaves the old one or the new one.
@@ -11,9 +11,9 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from pipelines.film.trajectory import put_file
 from pipelines.gallery.facts import is_id
@@ -21,16 +21,34 @@ from pipelines.gallery.facts import is_id
 FILE = "gallery.json"
 MOST_NOTE = 10_000
 MOST_NAME = 80
-_ABOUT = "Stars, boards and notes of the pictures in this folder, by the first half of their files' SHA-256."
+_ABOUT = (
+    "Stars, boards, notes and verdicts of the pictures in this folder, by the first half of their files' "
+    "SHA-256."
+)
+
+State = Literal["running", "identical", "differs", "cannot"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of painting a picture again. step: the first that differs, counted from 1; None where none
+    does or it is not known. job: the one that paints it. when: date and time, as ISO 8601 has them."""
+
+    state: State
+    sentence: str
+    step: int | None = None
+    job: str = ""
+    when: str = ""
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What one picture was given. board: "" for none."""
+    """What one picture was given. board: "" for none. verdict: None where it was never painted again."""
 
     star: bool = False
     board: str = ""
     note: str = ""
+    verdict: Verdict | None = None
 
 
 class Marks:
@@ -104,16 +122,27 @@ class Marks:
         with self._lock:
             for id in ids:
                 old = self._marks.get(id, Mark())
-                new = Mark(
-                    old.star if star is None else star,
-                    old.board if board is None else named(board),
-                    old.note if note is None else note[:MOST_NOTE],
+                new = replace(
+                    old,
+                    star=old.star if star is None else star,
+                    board=old.board if board is None else named(board),
+                    note=old.note if note is None else note[:MOST_NOTE],
                 )
                 if new != old:
                     changed[id] = new
             if changed:
                 self._put({**self._marks, **changed}, [*self._boards, *([named(board)] if board else [])])
         return changed
+
+    def judge(self, id: str, verdict: Verdict | None) -> dict[str, Mark]:
+        """Keeps what came of painting a picture again, as `change` does."""
+        with self._lock:
+            old = self._marks.get(id, Mark())
+            new = replace(old, verdict=verdict)
+            if new == old:
+                return {}
+            self._put({**self._marks, id: new}, self._boards)
+            return {id: new}
 
     def forget(self, ids: Iterable[str]) -> None:
         """Drops the marks of pictures that were deleted for good."""
@@ -140,9 +169,7 @@ class Marks:
             return self._moved(name, "", [one for one in self._boards if one != name])
 
     def _moved(self, name: str, to: str, boards: list[str]) -> dict[str, Mark]:
-        changed = {
-            id: Mark(mark.star, to, mark.note) for id, mark in self._marks.items() if mark.board == name
-        }
+        changed = {id: replace(mark, board=to) for id, mark in self._marks.items() if mark.board == name}
         self._put({**self._marks, **changed}, boards)
         return changed
 
@@ -218,12 +245,27 @@ def _read(told: Any) -> tuple[list[str], dict[str, Mark]]:
                 mark.get("star") is True,
                 named(board) if isinstance(board, str) else "",
                 note[:MOST_NOTE] if isinstance(note, str) else "",
+                verdict_of(mark.get("verdict")),
             )
     return list(dict.fromkeys(boards)), marks
 
 
+def verdict_of(told: Any) -> Verdict | None:
+    """The verdict in what a file tells of one; None where that is none."""
+    if not isinstance(told, Mapping) or told.get("state") not in get_args(State):
+        return None
+    step, job, when = (told.get(name) for name in ("step", "job", "when"))
+    return Verdict(
+        told["state"],
+        str(told.get("sentence", ""))[:MOST_NOTE],
+        step if isinstance(step, int) else None,
+        job if isinstance(job, str) else "",
+        when if isinstance(when, str) else "",
+    )
+
+
 def _told(mark: Mark) -> dict[str, Any]:
-    return {name: value for name, value in vars(mark).items() if value}
+    return {name: value for name, value in asdict(mark).items() if value}
 
 
 def _flushed(part: Path, data: bytes) -> None:

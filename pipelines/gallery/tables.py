@@ -6,7 +6,7 @@ import contextlib
 import sqlite3
 from pathlib import Path
 
-EDITION = 1
+EDITION = 2
 """Counted up when the tables change: an older file is then begun anew."""
 
 _TABLES = """
@@ -27,7 +27,7 @@ CREATE INDEX by_sampler ON pictures (trashed, sampler, made, n);
 CREATE INDEX by_board ON pictures (trashed, board, made, n);
 CREATE INDEX by_star ON pictures (trashed, star, made, n);
 CREATE INDEX by_day ON pictures (trashed, day);
-CREATE TABLE texts (n INTEGER PRIMARY KEY, text TEXT, prompt TEXT, negative TEXT, note TEXT);
+CREATE TABLE texts (n INTEGER PRIMARY KEY, text TEXT, prompt TEXT, negative TEXT, note TEXT, verdict TEXT);
 CREATE TABLE loras (name TEXT, n INTEGER, PRIMARY KEY (name, n)) WITHOUT ROWID;
 CREATE INDEX loras_of ON loras (n);
 CREATE TABLE sources (
