@@ -495,6 +495,35 @@ def test_a_result_gives_its_picture_mask_and_tab_back(visit: Open, worker: Worke
         shown_again(page, first)
 
 
+@pytest.mark.parametrize("tab", ["image", "inpaint"])
+def test_the_gallery_gives_a_painted_pictures_settings_picture_and_paint_back(
+    visit: Open, worker: Worker, tab: str
+) -> None:
+    with visit(tab) as page:
+        canvas = Canvas(page, tab)
+        canvas.choose(file_of(scene(128, 96)))
+        canvas.shows(128, 96)
+        canvas.paint((30.0, 48.0), (90.0, 48.0), wide=24)
+        write(page, f"a door in the {tab} tab", 3, seed="12", strength="0.7")
+        first = developed(page, worker)
+        assert first.request.task == {"image": "image2image"}.get(tab, tab)
+        canvas.root.get_by_role("button", name="Remove the picture").click()
+        expect(canvas.root.locator(".teach")).to_be_visible()
+        turn(page, "Text")
+        write(page, "something else", 2, seed="")
+        turn(page, "Gallery")
+        page.locator(f".gallery-cell[aria-label*='in the {tab} tab']").first.click()
+        page.locator(".gallery-viewer").get_by_role("button", name="Use these settings").click()
+        is_open(page, tab.capitalize())
+        canvas.shows(128, 96)
+        expect(page.locator("#ask-prompt textarea")).to_have_value(f"a door in the {tab} tab")
+        expect(page.locator("#ask-strength input[type=number]")).to_have_value("0.7")
+        page.evaluate(FRAMES)
+        if tab == "inpaint":
+            assert canvas.is_painted(60, 48) and not canvas.is_painted(60, 85)
+        shown_again(page, first)  # only the very same picture, with its paint, is answered from the record
+
+
 def test_a_verdict_is_told_again_after_a_reload(visit: Open, worker: Worker) -> None:
     def opened() -> None:
         turn(page, "Gallery")
