@@ -19,7 +19,7 @@ from gradio.utils import get_upload_folder
 
 from pipelines.engine import Emit, Tell, without_folders
 from pipelines.fetch import hub
-from pipelines.fetch.transfer import FetchProblem
+from pipelines.fetch.problems import FetchProblem
 from pipelines.library.models import ModelLibrary
 from pipelines.pictures import PictureStore
 from pipelines.request import GenerationRequest

@@ -19,7 +19,8 @@ from safetensors.numpy import save
 
 from pipelines.fetch import fetch_states, transfer
 from pipelines.fetch.catalogue import CatalogueRow
-from pipelines.fetch.fetching import Fetcher, FetchProblem, FetchState
+from pipelines.fetch.fetching import Fetcher, FetchState
+from pipelines.fetch.problems import FetchProblem
 from tests.support.hub import COMMIT, Answer, Asked, Repo, TinyHub, digest
 from tests.support.hub_fixtures import WAIT, Make, fetched, hub, make, until  # noqa: F401
 

@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from pipelines.events import PictureDone
 from pipelines.fetch.fetching import Fetcher
-from pipelines.fetch.transfer import FetchProblem
+from pipelines.fetch.problems import FetchProblem
 from pipelines.library.shelf import MODELS, Card, Shelf
 from pipelines.library.watching import Watcher
 from pipelines.request import InvalidRequest

@@ -12,10 +12,10 @@ from typing import Any, Literal, Self
 from urllib.parse import unquote, urlsplit
 
 from pipelines.fetch import hub as hubs
-from pipelines.fetch import hub_files, transfer
+from pipelines.fetch import hub_files, reaching, transfer
 from pipelines.fetch.catalogue import CatalogueRow
 from pipelines.fetch.hub import PICKLES, WEIGHTS, Address, Hub, Listing, RemoteFile
-from pipelines.fetch.transfer import FetchProblem
+from pipelines.fetch.problems import FetchProblem
 
 FOLDERS: Mapping[str, str] = {
     "checkpoint": "checkpoints",
@@ -105,7 +105,7 @@ def make(
 ) -> Plan:
     """Asks the servers what there is at `address` and what of it is needed. Raises `FetchProblem`."""
     if address.url:
-        return _plan_url(address, token, sort, pickles)
+        return _plan_url(address, token, sort, pickles, hub.host)
     listing = hub.listing(address.repo, address.revision, token)
     if address.file:
         return _plan_file(address, listing, hub, row, sort, pickles)
@@ -257,10 +257,10 @@ def _check_suffix(name: str, pickles: bool) -> None:
         raise FetchProblem(f"{name[:80]!r} is no file of weights: Darkroom fetches {kinds}.")
 
 
-def _plan_url(address: Address, token: str, sort: str, pickles: bool) -> Plan:
+def _plan_url(address: Address, token: str, sort: str, pickles: bool, home: str) -> Plan:
     headers = url_headers(token)
     try:
-        told = transfer.ask(address.url, headers)
+        told = transfer.ask(address.url, headers, home)
     except Exception as error:
         raise url_problem(error, bool(token)) from None
     name = _file_name(told.disposition) or unquote(PurePosixPath(urlsplit(address.url).path).name)
@@ -268,7 +268,7 @@ def _plan_url(address: Address, token: str, sort: str, pickles: bool) -> Plan:
     _check_suffix(name, pickles)
     size, title, licence_page, checksum = told.size, PurePosixPath(name).stem, "", ""
     if address.version:
-        about = _civitai(address, headers)
+        about = _civitai(address, headers, home)
         model = about.get("model") or {}
         same: dict[str, Any] = next(
             (file for file in about.get("files") or () if file.get("name") == name), {}
@@ -311,16 +311,16 @@ def url_problem(error: Exception, known: bool) -> FetchProblem:
     raise error
 
 
-def _civitai(address: Address, headers: Mapping[str, str]) -> dict[str, Any]:
+def _civitai(address: Address, headers: Mapping[str, str], home: str) -> dict[str, Any]:
     """What Civitai tells about the file's model version: its sort, name and checksums; {} where it tells
     nothing, and the fetch goes on without."""
     import httpx2
-    from huggingface_hub import get_session
 
     parts = urlsplit(address.url)
     about = f"{parts.scheme}://{parts.netloc}/api/v1/model-versions/{address.version}"
     try:
-        response = get_session().get(about, headers=dict(headers), timeout=transfer.TIMEOUT)
+        with reaching.opened(about, headers, home) as response:
+            response.read()
         found = response.json() if response.status_code == 200 else {}
     except (httpx2.HTTPError, ValueError):
         return {}

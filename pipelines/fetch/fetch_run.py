@@ -11,7 +11,8 @@ from pipelines.fetch.fetch_places import Places
 from pipelines.fetch.fetch_plan import Item, Plan
 from pipelines.fetch.fetch_states import MARGIN, no_room
 from pipelines.fetch.hub import Hub
-from pipelines.fetch.transfer import Brake, Damaged, FetchProblem, Source, Stopped
+from pipelines.fetch.problems import FetchProblem
+from pipelines.fetch.transfer import Brake, Damaged, Source, Stopped
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Run:
         headers = self.hub.headers(self.token) if plan.repo else fetch_plan.url_headers(self.token)
         try:
             transfer.fetch(
-                Source(item.url, item.size, item.checksum, headers),
+                Source(item.url, item.size, item.checksum, headers, self.hub.host),
                 self.places.part(plan, item),
                 lambda have: self.progress(others + have),
                 self.brake,

@@ -18,7 +18,7 @@ from pathlib import Path
 from traceback import format_tb
 from typing import Any
 
-from pipelines.fetch import catalogue, fetch_plan, hub, transfer
+from pipelines.fetch import catalogue, fetch_plan, hub, reaching
 from pipelines.fetch.catalogue import CatalogueRow
 from pipelines.fetch.fetch_places import Places
 from pipelines.fetch.fetch_plan import Plan
@@ -33,7 +33,8 @@ from pipelines.fetch.fetch_states import (
     write_book,
 )
 from pipelines.fetch.hub import Address, Hub
-from pipelines.fetch.transfer import Brake, Damaged, FetchProblem, Stopped
+from pipelines.fetch.problems import FetchProblem
+from pipelines.fetch.transfer import Brake, Damaged, Stopped
 
 _LOG = logging.getLogger(__name__)
 
@@ -217,7 +218,7 @@ class Fetcher:
             self._wake.notify_all()
             thread = self._thread
         if thread is not None:
-            thread.join(timeout=transfer.TIMEOUT)
+            thread.join(timeout=reaching.TIMEOUT)
 
     # How it is done
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
-from pipelines.fetch.transfer import TIMEOUT, FetchProblem, Refused
+from pipelines.fetch import reaching
+from pipelines.fetch.problems import FetchProblem
+from pipelines.fetch.reaching import TIMEOUT, origin, says_inside
+from pipelines.fetch.transfer import Refused
 
 WEIGHTS = frozenset({".safetensors", ".sft", ".gguf"})
 """Suffixes of files that hold weights and nothing that could be executed."""
@@ -74,15 +76,12 @@ def _parse_url(text: str, endpoint: str) -> Address:
         raise FetchProblem(
             "Only https addresses are fetched: what comes over others may have been exchanged."
         )
-    if host != _origin(endpoint)[1] and _inside(host):
-        raise FetchProblem(
-            "This address lies inside this computer or its own network, where nothing is fetched "
-            "from: copy the file into a models folder instead."
-        )
+    if host != origin(endpoint)[1] and says_inside(host):
+        raise FetchProblem(reaching.INSIDE.format("lies"))
     pairs = parse_qsl(parts.query, keep_blank_values=True)
     token = parts.password or next((value for name, value in pairs if name.lower() in SECRETS), "")
     kept = [(name, value) for name, value in pairs if name.lower() not in SECRETS]
-    at_hub = host in ("huggingface.co", "hf.co") or _origin(text) == _origin(endpoint)
+    at_hub = host in ("huggingface.co", "hf.co") or origin(text) == origin(endpoint)
     if at_hub and (found := _parse_hub_path(unquote(parts.path))):
         return Address(*found, token=token)
     page = re.fullmatch(r"/models/\d+(?:/[^/]*)?", parts.path)
@@ -101,14 +100,6 @@ def _parse_url(text: str, endpoint: str) -> Address:
     return Address(url=clean, version=civitai[1] if civitai else "", token=token)
 
 
-def _inside(host: str) -> bool:
-    """Whether a host is this computer or one of its network: who is let in here is not let in there."""
-    try:
-        return not ip_address(host).is_global
-    except ValueError:
-        return host == "localhost" or host.endswith((".localhost", ".local", ".internal", ".lan"))
-
-
 def _parse_hub_path(path: str) -> tuple[str, str, str] | None:
     """(repository, revision, file) of a page's path at the hub."""
     parts = [part for part in path.split("/") if part]
@@ -124,11 +115,6 @@ def _parse_hub_path(path: str) -> tuple[str, str, str] | None:
         "" if parts[3] == "main" else parts[3],
         checked_name("/".join(parts[4:])) if parts[4:] else "",
     )
-
-
-def _origin(url: str) -> tuple[str, str, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, (parts.hostname or "").lower(), parts.port
 
 
 def checked_name(name: str) -> str:
@@ -191,6 +177,11 @@ class Hub:
         from huggingface_hub import constants
 
         return (self._endpoint or constants.ENDPOINT).rstrip("/")
+
+    @property
+    def host(self) -> str:
+        """The host of its address, which the person has chosen: it may be in a network of their own."""
+        return origin(self.endpoint)[1]
 
     def headers(self, token: str) -> dict[str, str]:
         """What a request sends: the typed token, else the one that huggingface_hub knows (HF_TOKEN, its
@@ -258,14 +249,14 @@ class Hub:
 
     def json(self, listing: Listing, name: str, token: str = "") -> dict[str, Any]:
         """A small JSON file of a repository, {} where it has none of that name. Raises `FetchProblem`."""
-        from huggingface_hub import get_session
         from huggingface_hub.utils import hf_raise_for_status
 
         if listing.named(name) is None:
             return {}
         try:
             address = self.url(listing.repo, listing.commit, name)
-            response = get_session().get(address, headers=self.headers(token), timeout=TIMEOUT)
+            with reaching.opened(address, self.headers(token), self.host) as response:
+                response.read()
             hf_raise_for_status(response)
             found = response.json()
         except Exception as error:

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from pipelines.fetch.hub import Listing, RemoteFile
-from pipelines.fetch.transfer import FetchProblem
+from pipelines.fetch.problems import FetchProblem
 
 SIDE_FILES = frozenset({".json", ".txt", ".model", ".jinja"})
 """Suffixes of configurations, tokenizers and templates."""

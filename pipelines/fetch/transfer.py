@@ -1,7 +1,7 @@
 """One file's bytes over the network: into a `.part` file, resumed where they were cut, checked at the end.
 
 `huggingface_hub` (2.4) throws away what it has of a file when a connection is cut, so the bytes are fetched
-here, over its own HTTP session: proxies, offline mode and user agent are as it has them.
+here, over its own HTTP session (`reaching`): proxies and offline mode are as it has them.
 """
 
 from __future__ import annotations
@@ -17,22 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipelines.fetch import reaching
+from pipelines.fetch.problems import FetchProblem
+
 BLOCK = 1 << 20
 """Bytes that are read from the disk at a time."""
-TIMEOUT = 15.0
-"""Seconds without a byte after which a connection counts as cut."""
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 60.0)
 """Seconds before each new try; the count begins anew whenever bytes have come."""
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 """HTTP statuses that may be better the next time."""
-
-
-class FetchProblem(ValueError):
-    """Something cannot be fetched; `str()` is a sentence. wants_token: an access token would help."""
-
-    def __init__(self, sentence: str, wants_token: bool = False):
-        super().__init__(sentence)
-        self.wants_token = wants_token
 
 
 class Refused(FetchProblem):
@@ -100,12 +93,13 @@ def _hang_up(connection: Any) -> None:
 @dataclass(frozen=True)
 class Source:
     """A file to fetch. size: bytes, 0 where it is not known. checksum: "sha256:<hex>", "git:<hex>" (the id
-    that git gives a file of these bytes) or "" where nobody has told one."""
+    that git gives a file of these bytes) or "" where nobody has told one. home: as for `reaching.opened`."""
 
     url: str
     size: int = 0
     checksum: str = ""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    home: str = ""
 
     def digest(self) -> Any:
         """A fresh hash object for `checksum`; SHA-256 where there is none."""
@@ -186,8 +180,6 @@ class _Cut(Exception):
 
 
 def _attempt(source: Source, part: Path, tell: Callable[[int], None], brake: Brake) -> str:
-    from huggingface_hub import get_session
-
     have = _length(part)
     tag = part.with_name(part.name + ".tag")
     headers = {"Accept-Encoding": "identity", **source.headers}
@@ -206,8 +198,7 @@ def _attempt(source: Source, part: Path, tell: Callable[[int], None], brake: Bra
         _hash_file(part, digest, brake)
         tell(have)
     if not source.size or have < source.size or not part.exists():
-        asked = get_session().stream("GET", source.url, headers=headers, timeout=TIMEOUT)
-        with asked as response, brake.over(response):
+        with reaching.opened(source.url, headers, source.home) as response, brake.over(response):
             if response.status_code == 416:  # there is no more of it, or what is here is not of it
                 part.unlink(missing_ok=True)
                 raise _Cut("the server does not know the rest of it")
@@ -331,13 +322,11 @@ class Announced:
     disposition: str
 
 
-def ask(url: str, headers: Mapping[str, str]) -> Announced:
-    """Asks for a file and reads only the answer's head. Raises `FetchProblem` and httpx2's transport
-    errors."""
-    from huggingface_hub import get_session
-
+def ask(url: str, headers: Mapping[str, str], home: str) -> Announced:
+    """Asks for a file and reads only the answer's head. home: as for `reaching.opened`. Raises `FetchProblem`
+    and httpx2's transport errors."""
     wanted = {"Accept-Encoding": "identity", **headers}
-    with get_session().stream("GET", url, headers=wanted, timeout=TIMEOUT) as response:
+    with reaching.opened(url, wanted, home) as response:
         try:
             _judge(response)
         except _Cut as error:

@@ -59,10 +59,10 @@ class TinyHub:
     known and do not.
 
     cuts: name of a file -> after how many bytes of an answer each of its next requests is cut. hold: name of
-    a file -> after how many bytes every request for it waits for `go`.
+    a file -> after how many bytes every request for it waits for `go`. storage: the other host.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, storage: str = "127.0.0.1") -> None:
         self.repos: dict[str, Repo] = {}
         self.pages: dict[str, Answer | Callable[[Asked], Answer]] = {}
         self.tokens = {"hf_good"}
@@ -72,7 +72,7 @@ class TinyHub:
         self.held = threading.Event()
         self.go = threading.Event()
         self.asked: list[Asked] = []
-        self._servers = [_Server(("127.0.0.1", 0), _Handler) for _ in range(2)]
+        self._servers = [_Server((host, 0), _Handler) for host in ("127.0.0.1", storage)]
         for server in self._servers:
             server.hub = self
 
@@ -84,7 +84,8 @@ class TinyHub:
     @property
     def storage(self) -> str:
         """The other host, where large files are."""
-        return f"http://127.0.0.1:{self._servers[1].server_port}"
+        host, port = self._servers[1].server_address[:2]
+        return f"http://{host!s}:{port}"
 
     def requests(self, end: str) -> list[Asked]:
         """The requests whose path ends so."""
