@@ -76,7 +76,7 @@ def distance(made: list[np.ndarray], drawn: list[np.ndarray], weights: Path = WE
 
 
 def sample(folder: Path, count: int, steps: int, seed: int = 6000) -> list[np.ndarray]:
-    """`count` pictures of the pipeline in `folder`, uint8 (64, 64, 3), made eight at a time."""
+    """`count` pictures of the pipeline in `folder`, uint8 (side, side, 3), made eight at a time."""
     pipe = DDPMPipeline.from_pretrained(folder)
     pipe.unet.float()
     pipe.set_progress_bar_config(disable=True)
