@@ -9,15 +9,30 @@ import numpy as np
 import pytest
 import torch
 
+from pipelines.families import FAMILIES
 from pipelines.film import attention, reading
 from pipelines.film.attention import shares
+from pipelines.schedulers import OWN
 from pipelines.turn import CannotLook
 from pipelines.worker import Worker
 from tests.support import tiny_families
 from tests.test_film_decode import SAMPLERS, opened, pixels, png, run
 from ui.explore import words
 
-KINDS = ("sdxl", "sd3", "flux", "chroma", "pixart-sigma", "pix2pix", "sana")
+HEARD = {
+    **{kind: {} for kind in ("starter", "sdxl", "sd3", "flux", "pixart-sigma")},
+    **{
+        kind: {"scheduler": "Euler"}
+        for kind in ("chroma", "aura-flow", "cogview4", "qwen-image", "flux2-klein")
+    },
+    **{kind: {"scheduler": "Euler"} for kind in ("z-image", "lumina", "lumina2", "sana")},
+    **{kind: {"scheduler": "DDPM"} for kind in ("hunyuan", "kandinsky3", "if")},
+    "cogview3": {"scheduler": OWN},
+}
+"""Tiny models whose families have a row, and a sampler for each."""
+TOGETHER = ("starter", "aura-flow", "cogview3", "z-image", "lumina", "sana", "hunyuan", "kandinsky3", "if")
+"""Those that ask with the prompt and with the negative prompt in one call."""
+KINDS = (*(kind for kind in HEARD if kind != "starter"), "pix2pix", "qwen-edit", "kandinsky22")
 PROMPT = "a (red:1.3) house, trees"
 
 
@@ -34,10 +49,11 @@ def heard(worker: Worker, id: str, step: int) -> attention.Heard:
 
 
 @pytest.mark.parametrize("step", [0, 2])
-@pytest.mark.parametrize("kind", ["starter", "sdxl", "sd3", "flux", "chroma", "pixart-sigma"])
+@pytest.mark.parametrize("kind", HEARD)
 def test_shares_sum_to_1_and_the_step_comes_to_the_same_bits(worker: Worker, kind: str, step: int) -> None:
-    flow = {"scheduler": "Euler"} if kind == "chroma" else SAMPLERS.get(kind, {})
-    id = run(worker, model=kind, prompt=PROMPT, **flow)
+    id = run(
+        worker, model=kind, prompt=PROMPT, negative_prompt="fog", **{**SAMPLERS.get(kind, {}), **HEARD[kind]}
+    )
     found = heard(worker, id, step)
     assert found.same
     assert found.layers and len({layer.title for layer in found.layers}) == len(found.layers)
@@ -47,6 +63,18 @@ def test_shares_sum_to_1_and_the_step_comes_to_the_same_bits(worker: Worker, kin
     taken = [place for word in found.words for place in word]
     assert all(found.words) and len(set(taken)) == len(taken)
     assert max(taken) < min(layer.shares.shape[2] for layer in found.layers)
+
+
+@pytest.mark.parametrize("kind", TOGETHER)
+def test_the_half_that_hears_the_prompt_is_listened_to(worker: Worker, kind: str) -> None:
+    """In the first step the negative prompt has changed nothing yet of what that half sees."""
+    asked = {"model": kind, "guidance_scale": 4.0, **HEARD[kind]}
+    first, other, another = (
+        heard(worker, run(worker, prompt=prompt, negative_prompt=negative, **asked), 0).layers[0].shares
+        for prompt, negative in ((PROMPT, "fog"), (PROMPT, "many people"), ("the moon, a cat", "fog"))
+    )
+    assert torch.allclose(first, other, atol=1e-6)
+    assert first.shape != another.shape or not torch.allclose(first, another, atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["starter", "pix2pix"])
@@ -77,9 +105,27 @@ def test_words_are_found_in_the_chunk_that_reads_them(worker: Worker) -> None:
     assert len(set(found.words)) == 7
 
 
+@pytest.mark.parametrize("kind", ["pixart-sigma", "lumina", "sana", "if"])
+def test_models_that_read_small_letters_are_counted_as_they_read(worker: Worker, kind: str) -> None:
+    large, small = (
+        heard(worker, run(worker, model=kind, prompt=prompt, negative_prompt="fog", **HEARD[kind]), 0)
+        for prompt in (" A RED House", "a red house")
+    )
+    assert large.words == small.words and all(small.words)
+
+
 def test_a_word_that_was_cut_off_is_found_nowhere() -> None:
     text = reading.Text([(5, 0), (6, 1), (5, 2)], lambda word: [ord(word) - ord("a")], 77)
     assert reading.places(["f", "x", "g", "f", "f"], [text]) == [(0,), (), (1,), (2,), ()]
+
+
+def test_words_after_a_space_are_found_by_their_other_tokens() -> None:
+    """As byte-pair encodings have it: "a" is 1, " a" is 2, and "n" is 3, " n" is 4."""
+    tokens = {"a": 1, " a": 2, "n": 3, " n": 4, " na": 5}
+    text = reading.Text(
+        [(1, 7), (4, 8), (2, 9), (5, 10)], lambda word: [tokens.get(word, 0)], 12, spaced=True
+    )
+    assert reading.places(["a", "n", "a", "na"], [text]) == [(7,), (8,), (9,), (10,)]
 
 
 def test_house_acts_where_the_house_is_and_words_for_the_sky_do_not(worker: Worker) -> None:
@@ -129,7 +175,20 @@ def test_what_is_no_run_is_told_in_a_sentence(worker: Worker, verb: str, id: obj
 
 
 def test_families_whose_words_cannot_be_seen_say_so(worker: Worker) -> None:
-    id = run(worker, model="sana", scheduler="Euler")
-    with pytest.raises(CannotLook, match="Sana"):
+    id = run(worker, model="kandinsky22", scheduler="DDPM")
+    with pytest.raises(CannotLook, match=r"Kandinsky 2\.2"):
         worker.engine.call("attention", id, 0)
-    assert "Sana" in words.words(worker, {"run": id})["problem"]
+    assert "turns the prompt into one picture embedding" in words.words(worker, {"run": id})["problem"]
+
+
+def test_an_editing_model_that_reads_words_and_picture_in_one_says_so(worker: Worker) -> None:
+    drawn = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    id = run(worker, model="qwen-edit", image=worker.store.put(png(drawn)).key, scheduler="Euler")
+    with pytest.raises(CannotLook, match="together with the picture that it edits"):
+        worker.engine.call("attention", id, 0)
+
+
+def test_every_family_has_a_row_or_a_reason() -> None:
+    for family in FAMILIES:
+        assert (family in reading.READINGS) == (reading.unread(family) == "")
+    assert set(FAMILIES) - set(reading.READINGS) == {"Kandinsky 2.2", "Unconditional"}

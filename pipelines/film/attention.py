@@ -10,6 +10,7 @@ of the text alone.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -96,22 +97,25 @@ class Ear:
             yield
 
     def _meant(self, name: str, module: Any) -> bool:
-        if self.reading.layers == "cross":
-            return name.endswith("attn2") and hasattr(module, "to_q")
-        return hasattr(module, "to_q")
+        listens = hasattr(module, "to_q") or hasattr(module, "to_qkv_mlp_proj")
+        return listens and re.search(self.reading.named, name) is not None
 
     def _take(self, name: str, query: Tensor, key: Tensor, mask: Any, scale: Any) -> None:
+        filled = self.spots + -self.spots % self.reading.full
         ways = {
             "cross": (slice(None), slice(None)),
-            "image first": (slice(self.spots), slice(self.spots, self.spots + self.tokens)),
+            "image first": (slice(self.spots), slice(filled, filled + self.tokens)),
             "text first": (slice(self.tokens, self.tokens + self.spots), slice(self.tokens)),
+            "beside": (slice(None), slice(self.tokens)),
         }
         image, text = ways[self.reading.layers]
-        if self.reading.layers != "cross" and key.shape[-2] < self.spots + self.tokens:
+        spots = query.shape[-2] if self.reading.layers == "beside" else self.spots
+        if self.reading.layers != "cross" and key.shape[-2] < spots + self.tokens:
             return  # a layer in which the picture listens to itself alone
         group = self.groups[_block(name)]
         total, count = self.heard.get(group, (0, 0))
-        self.heard[group] = total + shares(query, key, image, text, mask, scale), count + 1
+        sample = 0 if len(query) == 3 else self.reading.sample  # instruct-pix2pix takes three
+        self.heard[group] = total + shares(query, key, image, text, mask, scale, sample), count + 1
 
     def layers(self) -> list[Layer]:
         """What was heard, from the first layer to the last, at most `MOST_LAYERS`."""
@@ -125,18 +129,22 @@ class Ear:
 
 
 def shares(
-    query: Tensor, key: Tensor, image: slice, text: slice, mask: Any = None, scale: float | None = None
+    query: Tensor,
+    key: Tensor,
+    image: slice,
+    text: slice,
+    mask: Any = None,
+    scale: float | None = None,
+    sample: int = -1,
 ) -> Tensor:
     """(places, tokens): how much of what each place hears of the text comes of which token; each place's sum
     is 1.
 
-    query, key: (samples, heads, sequence, width), of which `image` and `text` are meant. The sample is the
-    last, which hears the prompt, or the first of the three that instruct-pix2pix takes. mask: as attention
-    takes it.
+    query, key: (samples, heads, sequence, width), of which `image` and `text` are meant. mask: as attention
+    takes it. sample: the one that hears the prompt.
     """
     import torch
 
-    sample = 0 if len(query) == 3 else -1
     q, k = query[sample, :, image].float(), key[sample].float()
     if len(k) != len(q):  # several heads share a key
         k = k.repeat_interleave(len(q) // len(k), 0)
@@ -206,7 +214,8 @@ def _ear(look: Look, run: RunInfo, step: int, sample: Tensor) -> Ear:
     tokens = 0 if reading.layers == "cross" else sum(text.length for text in reading.texts(look))
     spots = sample.shape[1]
     if sample.dim() == 4:
-        patch = int(getattr(look.run.pipe, look.run.family.denoiser).config.get("patch_size") or 1)
+        config = getattr(look.run.pipe, look.run.family.denoiser).config
+        patch = int(config.get("patch_size") or (config.get("all_patch_size") or (1,))[0])
         spots = (sample.shape[2] // patch) * (sample.shape[3] // patch)
     return Ear(reading, step, run.size, tokens, spots)
 

@@ -47,12 +47,12 @@ def qwen_tokenizer() -> Any:
     return tokenizer
 
 
-def gemma_tokenizer() -> Any:
+def gemma_tokenizer(**options: Any) -> Any:
     from transformers import GemmaTokenizer
 
     special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
     tokens = [*special, "▁", *(letter for letter in LETTERS if letter != " ")]
-    return GemmaTokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=[])
+    return GemmaTokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=[], **options)
 
 
 def bert_tokenizer() -> Any:

@@ -118,14 +118,12 @@ def lumina() -> Any:
         cross_attention_dim=32,
         scaling_factor=1.0,
     )
-    tokenizer = gemma_tokenizer()
-    tokenizer.padding_side = "right"  # Gemma makes nothing of rows that begin with padding
     return LuminaPipeline(
         transformer=transformer,
         vae=vae(blocks=4),
         scheduler=flow(),
         text_encoder=language_model("GemmaModel"),
-        tokenizer=tokenizer,
+        tokenizer=gemma_tokenizer(padding_side="right"),  # it makes nothing of rows that begin with padding
     )
 
 
