@@ -524,6 +524,42 @@ def test_the_gallery_gives_a_painted_pictures_settings_picture_and_paint_back(
         shown_again(page, first)  # only the very same picture, with its paint, is answered from the record
 
 
+def test_the_gallery_fills_the_painter_with_a_picture_of_its_own_that_the_store_let_go_of(
+    visit: Open, worker: Worker
+) -> None:
+    def let_go(key: str | None) -> None:
+        for file in worker.store.root.glob(f"{key}.*"):
+            file.unlink()
+        canvas.root.get_by_role("button", name="Remove the picture").click()
+        expect(canvas.root.locator(".teach")).to_be_visible()
+
+    def taken_up() -> None:
+        turn(page, "Gallery")
+        page.locator(".gallery-cell[aria-label*='a changed picture']").first.click()
+        page.locator(".gallery-viewer").get_by_role("button", name="Use these settings").click()
+        is_open(page, "Inpaint")
+        canvas.shows(64, 64)
+
+    with visit("text") as page:
+        canvas = Canvas(page, "inpaint")
+        write(page, "a first picture", 2, seed="4")
+        developed(page, worker)
+        page.locator("#stage .sends").get_by_role("button", name="Inpaint").click()
+        canvas.shows(64, 64)
+        canvas.paint((16.0, 32.0), (48.0, 32.0), wide=12)
+        write(page, "a changed picture", 3, seed="5", strength="0.8")
+        job = developed(page, worker)
+        let_go(job.request.image)
+        taken_up()
+        page.evaluate(FRAMES)
+        assert canvas.is_painted(32, 32)
+        shown_again(page, job)
+        let_go(job.request.mask_image)
+        taken_up()
+        expect(page.get_by_text("The mask that it was painted with is not kept any more")).to_have_count(1)
+        assert not canvas.is_painted(32, 32)
+
+
 def test_a_verdict_is_told_again_after_a_reload(visit: Open, worker: Worker) -> None:
     def opened() -> None:
         turn(page, "Gallery")

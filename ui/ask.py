@@ -351,7 +351,8 @@ def _wire_reading(page: Page, form: Form, parts: Mapping[str, Any]) -> None:
         painted = _painting(page, value)
         if painted["image"] is None:
             return {**taken, parts["note"]: taken[parts["note"]] + reading.GONE}
-        return {**taken, page.shown[painter]: painted}
+        gone = reading.MASK_GONE if value["mask"] and painted["mask"] is None else ""
+        return {**taken, parts["note"]: taken[parts["note"]] + gone, page.shown[painter]: painted}
 
     outputs = [parts["note"], parts["file"], *form.values()]
     painters = [page.shown[name] for name in PAINTERS]

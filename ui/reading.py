@@ -28,6 +28,10 @@ GONE = (
     '<p class="problem" role="alert">The picture that it began with is not kept any more: drop it into the '
     "painter, if you have it elsewhere.</p>"
 )
+MASK_GONE = (
+    '<p class="problem" role="alert">The mask that it was painted with is not kept any more: paint over what '
+    "is to change.</p>"
+)
 NO_TEXT = (
     "There are no parameters in this text. It needs a line such as “Steps: 20, Sampler: Euler, Seed: 1”."
 )

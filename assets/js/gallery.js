@@ -302,8 +302,10 @@ class Gallery {
     return true;
   }
 
-  /** The form takes what a picture was made with. */
-  reuse({ parameters, task, from = [] }) {
+  /** The form takes what a picture was made with. What the painters' store has let go of is put there again, if the
+   *  gallery has it. */
+  async reuse({ parameters, task, from = [] }) {
+    await Promise.all(from.filter(({ id, url, what }) => id && !url && what !== 'branch').map(({ id }) => this.server.post('send', { id })));
     this.trigger('reuse', { text: parameters });
     const made = (what) => from.some((one) => one.what === what);
     const begins = made('mask') ? 'inpaint' : made('picture') ? 'image' : made('control') ? 'control' : 'text';
