@@ -52,6 +52,7 @@ class Options(argparse.Namespace):
     dtype: str
     no_film: bool
     film_budget: float
+    queue_limit: int
     offline: bool
     share: bool
     auth: tuple[str, str] | None
@@ -73,6 +74,12 @@ class _Parser(argparse.ArgumentParser):
 def _port(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 65535:
         raise argparse.ArgumentTypeError(f"a port is a whole number from 1 to 65535, not {text!r}.")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 10_000:
+        raise argparse.ArgumentTypeError(f"a limit is a whole number from 1 to 10000, not {text!r}.")
     return int(text)
 
 
@@ -197,6 +204,13 @@ def _parser() -> _Parser:
         metavar="GB",
         help="what films may take on disk; the oldest that are not pinned go first (default: 20)",
     )
+    add(
+        "--queue-limit",
+        type=_count,
+        default=500,
+        metavar="N",
+        help="jobs that one visitor may have waiting, all together three times as many (default: 500)",
+    )
     add("--offline", action="store_true", help="never ask the network for anything")
     add("--share", action="store_true", help="open a public Gradio link; only together with --auth")
     add(
@@ -255,7 +269,7 @@ def command_line(options: Options) -> list[str]:
     but the password, which goes through the environment."""
     words = ["--port", str(options.port), "--data", str(options.data)]
     words += ["--device", options.device, "--dtype", options.dtype]
-    words += ["--film-budget", f"{options.film_budget:g}"]
+    words += ["--film-budget", f"{options.film_budget:g}", "--queue-limit", str(options.queue_limit)]
     if options.models != [ROOT / "models"]:
         for folder in options.models:
             words += ["--models", str(folder)]

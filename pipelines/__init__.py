@@ -25,6 +25,7 @@ def open(
     films: bool = True,
     film_bytes: int | None = None,
     safety_checker: str | None = None,
+    most_waiting: int | None = None,
 ) -> Worker:
     """A worker over `data` (outputs are kept there) and the models folders; a context manager.
 
@@ -36,12 +37,14 @@ def open(
     films: whether runs stay recorded after their end; film_bytes: what they may take on disk.
     safety_checker: "on" or the folder of one, which then looks at every finished picture (pipelines.safety);
     raises `NoChecker` where there is none. No run stays recorded then.
+    most_waiting: how many jobs one client may have waiting.
     Returns at once: torch is imported meanwhile, and what goes wrong there is told in `worker.state`.
     """
     from pipelines import journal_file, safety
     from pipelines.engine import FILM_BYTES, EngineSettings, LocalEngine
     from pipelines.engine_process import EngineProcess
     from pipelines.pictures import PictureStore
+    from pipelines.queueing import MOST
     from pipelines.worker import Worker
 
     folders = tuple(Path(m).resolve() for m in models)
@@ -52,7 +55,14 @@ def open(
     try:
         engine = EngineProcess(settings) if process else LocalEngine(settings)
         store = PictureStore(settings.data / "inputs")
-        return Worker(engine, settings.library(), store, lock=lock, films=films and checker is None)
+        return Worker(
+            engine,
+            settings.library(),
+            store,
+            lock=lock,
+            films=films and checker is None,
+            most_waiting=MOST if most_waiting is None else most_waiting,
+        )
     except BaseException:
         lock.release()
         raise

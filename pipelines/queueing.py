@@ -9,9 +9,15 @@ from itertools import pairwise
 
 from pipelines.journal import Entry, Journal
 from pipelines.line import Line, Place
+from pipelines.request import InvalidRequest
 
 PAUSED, DISMISSED = "queue.paused", "queue.dismissed"
 """Names of the journal's facts: whether the queue rests, and which errors need not be shown any more."""
+
+MOST = 500
+"""How many jobs one client may have waiting, unless the start says otherwise."""
+CLIENTS = 3
+"""How many clients may have that many: the queue as a whole holds no more."""
 
 TROUBLES = 200
 """How many of the last jobs that ended in an error are looked through for those not dismissed."""
@@ -21,12 +27,13 @@ class JobQueue:
     """The jobs that wait or are paused, in order; safe from any thread. It is in memory and every change is
     written down, so that it need not be read from the journal for each of a thousand jobs.
 
-    changed: called after each change by hand. edition: another number whenever others run or wait, or in
-    another order. ended: how many jobs have ended since the start.
+    changed: called after each change by hand. most: how many jobs one client may have waiting. edition:
+    another number whenever others run or wait, or in another order. ended: how many jobs have ended since the
+    start.
     """
 
-    def __init__(self, journal: Journal, changed: Callable[[], None]):
-        self.journal = journal
+    def __init__(self, journal: Journal, changed: Callable[[], None], most: int = MOST):
+        self.journal, self.most = journal, most
         self._changed = changed
         self._lock = threading.RLock()
         self.edition = self.ended = 0
@@ -54,6 +61,11 @@ class JobQueue:
         """How many wait for their turn; those that are held back are none of them."""
         with self._lock:
             return sum(not place.held for place in self._line.places())
+
+    @property
+    def room(self) -> int:
+        """How many jobs the queue holds at most, of all clients together."""
+        return CLIENTS * self.most
 
     @property
     def paused(self) -> bool:
@@ -97,8 +109,10 @@ class JobQueue:
     # What the worker does
 
     def enter(self, job: str, client: str) -> Place:
-        """A new job gets in line; its place is for whoever writes it down."""
+        """A new job gets in line; its place is for whoever writes it down. Raises `InvalidRequest` where too
+        many wait. One that was accepted is never too many: it comes back by `rest` or with the start."""
         with self._lock:
+            self._check_room(client)
             place = self._line.add(job, client)
             self._keep(job)
             return place
@@ -159,6 +173,21 @@ class JobQueue:
             self._dismissed = (self._dismissed | set(jobs)) & known
             self.journal.set_fact(DISMISSED, sorted(self._dismissed))
         self._changed()
+
+    def _check_room(self, client: str) -> None:
+        places = self._line.places()
+        own = sum(place.client == client for place in places)
+        if own >= self.most:
+            sentence = (
+                f"As many of your jobs wait as one visitor may have ({self.most}): ask again when some are "
+                "painted, or take some out of the queue. --queue-limit at the start sets how many."
+            )
+            raise InvalidRequest({"queue": sentence})
+        if len(places) >= self.room:
+            sentence = (
+                f"The queue is full ({self.room} jobs of all visitors): ask again when some are painted."
+            )
+            raise InvalidRequest({"queue": sentence})
 
     def _keep(self, but: str = "") -> None:
         """Writes changed places down, but for the one of a job that is not in the journal yet."""

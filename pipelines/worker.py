@@ -41,7 +41,7 @@ from pipelines.jobs import Files, Job
 from pipelines.journal import JOURNAL, OPEN, Entry, Journal, JournalTrouble
 from pipelines.library.models import ModelLibrary, ModelSpec
 from pipelines.pictures import PictureStore
-from pipelines.queueing import JobQueue
+from pipelines.queueing import MOST, JobQueue
 from pipelines.request import ControlUnit, GenerationRequest, InvalidRequest
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ class Worker:
     """Runs jobs one after the other on an engine; every method may be called from any thread.
 
     lock: of the data folder, let go of at the end. films: whether runs stay recorded after their end.
+    most_waiting: how many jobs one client may have waiting.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Worker:
         *,
         lock: BaseFileLock | None = None,
         films: bool = True,
+        most_waiting: int = MOST,
     ):
         self.engine, self.library, self.store, self.keeps_films = engine, library, store, films
         data = store.root.parent
@@ -98,7 +100,7 @@ class Worker:
         self.controls = ControlLibrary(library.folders, library.assets, library)
         self.journal = Journal(data / JOURNAL)
         self.batches = BatchBook(self.journal)
-        self.queue = JobQueue(self.journal, self.rearranged)
+        self.queue = JobQueue(self.journal, self.rearranged, most_waiting)
         self._held = lock
         self._lock = threading.RLock()
         self._free = threading.Condition(self._lock)
@@ -120,7 +122,8 @@ class Worker:
         """Accepts a request and returns the job's id; the job is then in the journal. client: who asks. turn:
         of a batch, that the job takes (see `BatchBook`).
 
-        Raises `InvalidRequest` for what no model can do, or where the journal cannot be written.
+        Raises `InvalidRequest` for what no model can do, where too many jobs wait already, or where the
+        journal cannot be written.
         """
         checks.check(request, self.library.find(request.model), self.controls)
         branching.check(request, self.trajectories)

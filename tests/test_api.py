@@ -1,5 +1,6 @@
 """The endpoints for scripts, through gradio_client against the running program with a tiny real model."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,27 @@ def test_a_bad_value_gives_a_sentence(client: Client, bad: dict[str, Any], sente
         paint(client, **bad)
     assert sentence in str(error.value)
     assert paint(client)[0], "and the program goes on"
+
+
+def test_more_than_a_script_may_have_waiting_is_told_and_what_was_taken_is_painted(
+    tiny_models: Path, tmp_path: Path
+) -> None:
+    with (
+        pipelines.open(tmp_path, models=[tiny_models], most_waiting=2) as worker,
+        served(worker, tmp_path) as url,
+    ):
+        worker.queue.pause(True)
+        script, came = Client(url, verbose=False), threading.Event()
+        with worker.watching_queue(came.set):
+            taken = []
+            for seed in (1, 2):
+                came.clear()
+                taken.append(script.submit(prompt="a red house", seed=seed, **SMALL, api_name="/paint"))
+                assert came.wait(30)
+        with pytest.raises(AppError, match="As many of your jobs wait as one visitor may have"):
+            paint(script, seed=3)
+        worker.queue.pause(False)
+        assert [Path(one.result(60)[0][0]).is_file() for one in taken] == [True, True]
 
 
 def test_a_picture_is_served_as_the_file_it_is_and_nothing_else_is(client: Client, address: str) -> None:

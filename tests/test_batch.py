@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def begin(models: Path, tmp_path: Path) -> Open:
-    return lambda: pipelines.open(tmp_path / "data", models=[models], device="cpu", dtype="float32")
+    return partial(pipelines.open, tmp_path / "data", models=[models], device="cpu", dtype="float32")
 
 
 @pytest.fixture
@@ -114,6 +115,31 @@ def test_bad_settings_are_told_before_anything_is_painted(begin: Open, keys: lis
         with pytest.raises(InvalidRequest, match="Prompt must be text"):
             asked(worker, keys, {**SHORT, "prompt": 3})
         assert worker.running() == []
+
+
+def test_what_the_queue_has_no_room_for_is_told_and_what_it_took_is_painted(
+    begin: Open, keys: list[str]
+) -> None:
+    with begin(most_waiting=2) as worker:
+        worker.queue.pause(True)
+
+        async def told() -> Told:
+            values = {**SHORT, "tab": "image", "batch": {"keys": keys}}
+            batch = run_batch(worker, values, "somebody")
+            first = await anext(batch)
+            again = await anext(run_batch(worker, dict(values, batch={"keys": keys}), "somebody"))
+            assert again["jobs"] == first["jobs"] and again["problem"] == first["problem"]
+            with pytest.raises(InvalidRequest, match="as one visitor may have"):
+                await anext(run_batch(worker, dict(values, batch={"keys": keys[2:]}), "somebody"))
+            worker.queue.pause(False)
+            return [first, *[one async for one in batch]]
+
+        first, *rest = asyncio.run(told())
+        assert first["problem"].startswith("1 picture was not taken in. As many of your jobs wait")
+        assert [worker.job(job).request.image for job in first["jobs"]] == keys[:2]
+        assert counts(rest[-1]) == (2, 0, 0, 2) and "problem" not in rest[-1]
+        assert counts(asked(worker, keys)[-1]) == (1, 2, 0, 3)
+        assert painted(worker) == dict.fromkeys(keys, 1)
 
 
 def test_a_job_that_paints_something_else_by_now_is_no_turn_and_one_asked_for_anew_takes_it(

@@ -59,10 +59,10 @@ def test_options_survive_the_way_to_the_program(tmp_path: Path) -> None:
     words[3:5] = ["--auth=-x:a:b c d e"]
     words += ["--models", str(tmp_path / "a"), "--models", str(tmp_path / "b b"), "--device", "cuda:1"]
     words += ["--dtype", "bfloat16", "--allowed-host", "One.example", "--allowed-host", "*.two.example"]
-    words += ["--no-browser", "--share", "--safety-checker", str(tmp_path / "a")]
+    words += ["--no-browser", "--share", "--queue-limit", "7", "--safety-checker", str(tmp_path / "a")]
     options = launch.parse_options(words)
     assert options.auth == ("-x", "a:b c d e")
-    assert options.host == "0.0.0.0"
+    assert (options.host, options.queue_limit) == ("0.0.0.0", 7)
     assert options.allowed_host == ["one.example", "*.two.example"]
     told = launch.command_line(options)
     assert not [word for word in told if "a:b" in word], "everybody may read a command line"
@@ -87,6 +87,7 @@ def test_folders_are_meant_from_where_the_person_stands(
         (["--port", "²"], "from 1 to 65535"),
         (["--device", "tpu"], "choose auto, cpu, cuda, cuda:N"),
         (["--device", "cuda:x"], "choose auto, cpu, cuda, cuda:N"),
+        (["--queue-limit", "0"], "a limit is a whole number from 1 to 10000, not '0'."),
         (["--dtype", "int8"], "choose auto, float32, float16 or bfloat16"),
         (["--auth", "ann"], "user:password"),
         (["--auth", "ann:"], "user:password"),

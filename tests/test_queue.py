@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,8 +34,8 @@ LONG = 60
 
 
 @contextmanager
-def opened(data: Path, models: Path) -> Iterator[Worker]:
-    with pipelines.open(data, models=[models], device="cpu", dtype="float32") as worker:
+def opened(data: Path, models: Path, **options: Any) -> Iterator[Worker]:
+    with pipelines.open(data, models=[models], device="cpu", dtype="float32", **options) as worker:
         yield worker
 
 
@@ -155,6 +156,36 @@ def test_the_view_tells_who_runs_waits_and_rests_and_a_hand_changes_it(worker: W
     assert view.answer_queue({})["rows"] == []
     assert view.thumbnail(first) and view.thumbnail("nope") is None
     assert does("pause queue")["now"]["paused"] is True
+
+
+def test_one_client_may_have_so_many_waiting_and_what_was_accepted_stays(
+    tmp_path: Path, tiny_models: Path
+) -> None:
+    data = tmp_path / "data"
+    with opened(data, tiny_models, most_waiting=2) as worker:
+        worker.queue.pause(True)
+        jobs = asked(worker, "a1", "a2")
+        worker.pause(jobs[0])  # one that rests waits too
+        own = r"as one visitor may have \(2\): ask again when some are painted"
+        with pytest.raises(InvalidRequest, match=own):
+            asked(worker, "a3")
+        told = QueueView(worker).answer_deed({"do": "duplicate", "job": jobs[0], "client": "a"})
+        assert re.search(own, told["problem"]) and len(told["rows"]) == 2
+        worker.replace(jobs[1], request(prompt="a2 with snow"))  # in its place, so not one more
+        jobs += asked(worker, "b1", "b2", "c1", "c2")
+        with pytest.raises(InvalidRequest, match=r"The queue is full \(6 jobs of all visitors\)"):
+            asked(worker, "d1")
+        worker.stop(jobs[2])
+        jobs[2:3] = asked(worker, "b3")
+        assert len(worker.running()) == 6
+    with opened(data, tiny_models, most_waiting=1) as worker:
+        assert len(worker.running()) == 6
+        with pytest.raises(InvalidRequest):
+            asked(worker, "d1")
+        worker.resume(jobs[0])
+        order = ["a2 with snow", "b2", "c1", "b3", "c2"]
+        assert sorted(run_all(worker, jobs)) == sorted(["a1", *order])
+        assert [worker.job(job).state for job in jobs] == ["finished"] * 6
 
 
 def test_who_asks_once_more_is_whose_turn_it_takes(worker: Worker) -> None:

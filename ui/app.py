@@ -31,9 +31,10 @@ ASSETS = Path(__file__).resolve().parent.parent / "assets"
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 QUEUE_REST = 0.02
 """Seconds between two looks of Gradio's queue at whether there is work; its own 1 ms costs 8% of a core."""
-EVENTS_AT_ONCE = 2000
-"""Events that Gradio follows at the same time. What comes beyond that waits in Gradio's memory, where it is
-in no journal and its turn is not fair; Gradio's own 40 is meant for functions that work, ours only listen."""
+EVENTS_BESIDE = 500
+"""Events that Gradio follows at the same time, beside one for each job that may wait. What comes beyond that
+waits in Gradio's memory, where it is in no journal and its turn is not fair; Gradio's own 40 is meant for
+functions that work, ours only listen."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 films=not options.no_film,
                 film_bytes=int(options.film_budget * 1e9),
                 safety_checker=options.safety_checker,
+                most_waiting=options.queue_limit,
             )
         except (DataInUse, JournalUnusable, NoChecker) as problem:
             print(problem, file=sys.stderr)
@@ -176,7 +178,7 @@ def build(
         max_file_size=FILE_BYTES,
     )
     blocks._queue.sleep_when_free = QUEUE_REST
-    blocks._queue.max_thread_count = EVENTS_AT_ONCE
+    blocks._queue.max_thread_count = worker.queue.room + EVENTS_BESIDE
     return app
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from pipelines.events import Finished
+from pipelines.request import InvalidRequest
 from pipelines.worker import UnknownJob, Worker
 from ui import store
 from ui.components.batch import batch
@@ -18,6 +19,8 @@ from ui.tabs import requested
 
 if TYPE_CHECKING:
     from ui.page import Page
+
+AGAIN = "Choose all of the pictures once more then: what is painted by that time is skipped."
 
 
 def build(page: Page) -> None:
@@ -38,7 +41,7 @@ async def run_batch(
 ) -> AsyncIterator[dict[str, Any]]:
     """Submits the form's request for each picture of the batch that was not painted before and does not wait
     for it, and tells how far the batch is. values: those of the page, with "batch": {"keys"}; client: who
-    asks."""
+    asks. Where not all are taken, those that are go on, and the first message says so ("problem")."""
     given = values.pop("batch", None)
     keys = given.get("keys") if isinstance(given, Mapping) else None
     if not isinstance(keys, list) or not keys:
@@ -48,9 +51,23 @@ async def run_batch(
     asked.pop("image")
     items = worker.batches.items(asked, [str(key) for key in keys])
     missing = [item for item in items if not item.done]
-    jobs = [item.job or worker.submit(item.request, client, item.turn) for item in missing]
+    jobs: list[str] = []
+    refused: InvalidRequest | None = None
+    for item in missing:
+        if item.job is not None:
+            jobs.append(item.job)
+        elif refused is None:
+            try:
+                jobs.append(worker.submit(item.request, client, item.turn))
+            except InvalidRequest as found:
+                if not jobs:
+                    raise
+                refused = found
+    left = len(missing) - len(jobs)
+    pictures = "1 picture was" if left == 1 else f"{left} pictures were"
+    problem = f"{pictures} not taken in. {refused} {AGAIN}" if refused else ""
     async for told in follow_batch(worker, jobs, len(items) - len(missing)):
-        yield told
+        yield {**told, "problem": problem} if problem and "jobs" in told else told
 
 
 async def follow_batch(worker: Worker, jobs: list[str], skipped: int) -> AsyncIterator[dict[str, Any]]:
