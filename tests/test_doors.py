@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
 import re
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -24,9 +27,11 @@ from pipelines.library.models import ModelLibrary
 from pipelines.pictures import PictureStore
 from pipelines.request import GenerationRequest
 from pipelines.worker import Worker
+from tests.support.served import served
 from ui import store
 from ui.app import build
-from ui.doors import guard, limits, table
+from ui.doors import asked as asked_doors
+from ui.doors import connections, guard, limits, table
 from ui.doors.guard import Names
 
 HERE = "http://127.0.0.1:7860"
@@ -78,7 +83,13 @@ def test_this_machines_names_are_answered(client: TestClient, host: str) -> None
     assert client.get("/", headers={"Host": host}).status_code == 200
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "", "localhost.", "[::2]", "a b"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("evil.example", "127.0.0.1.evil.example", "", "localhost.", "[::2]", "a b", "[::1].evil.example"),
+        *("localhost:80:evil", "localhost:evil.example", "[::1", "[::1]x", "::1", "localhost@evil.example"),
+    ],
+)
 @pytest.mark.parametrize("path", ["/", "/gradio_api/upload", "/darkroom/js/page.js", "/darkroom/models/feed"])
 def test_other_names_are_not(client: TestClient, host: str, path: str) -> None:
     answer = client.get(path, headers={"Host": host})
@@ -134,6 +145,27 @@ def test_another_sites_page_is_refused(client: TestClient, headers: dict[str, st
 )
 def test_the_page_itself_and_scripts_are_not(client: TestClient, headers: dict[str, str]) -> None:
     assert asked(client, **headers) == 404  # there is no such event: it was let in
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "let_in"),
+    [
+        ("[::1]:7860", "http://[::1]:7860", True),
+        ("[::1]", "http://[::1]", True),
+        ("LOCALHOST:7860", "http://localhost:7860", True),
+        ("localhost:7860", "HTTP://LOCALHOST:7860", True),
+        ("127.0.0.1:80", "http://127.0.0.1", True),
+        ("[::1]:7860", "http://[::1]", False),
+        ("[::1]:7860", "http://[::2]:7860", False),
+        ("127.0.0.1:7860", "http://[::1]:7860", False),
+        ("localhost:7860", "http://localhost.:7860", False),
+        ("localhost:7860", "https://localhost", False),
+    ],
+)
+def test_a_page_is_this_ones_however_its_address_is_written(
+    client: TestClient, host: str, origin: str, let_in: bool
+) -> None:
+    assert asked(client, Host=host, Origin=origin) == (404 if let_in else 403)
 
 
 def test_behind_a_proxy_the_pages_own_name_is_its_origin(client: TestClient) -> None:
@@ -291,6 +323,21 @@ def test_a_question_nested_without_end_breaks_nothing(client: TestClient, path: 
         assert client.post(path, content=body).status_code == 400
 
 
+def test_a_long_question_is_looked_through_where_nobody_waits_for_it(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served_meanwhile, look = [], asked_doors.check
+
+    def check(*given: Any) -> None:
+        served_meanwhile.append(asyncio._get_running_loop() is None)  # type: ignore[attr-defined]
+        look(*given)
+
+    monkeypatch.setattr(asked_doors, "check", check)
+    for body in (b"{}", b'{"data": "%s"}' % (b"a" * guard.LONG)):
+        assert client.post(JOIN, content=body).status_code == 422
+    assert served_meanwhile == [False, True]
+
+
 def test_depth_is_told_without_parsing() -> None:
     assert limits.depth(b"") == limits.depth(b'"[[[["') == limits.depth(b'"[\\"[["') == 0
     assert limits.depth(b'{"a":[1,{"[":2}],"b":[]}') == 3
@@ -357,6 +404,36 @@ def test_passwords_cannot_be_tried_without_end(worker: Worker) -> None:
     assert "wait" in late.json()["problem"]
 
 
+def test_who_comes_by_a_proxy_cannot_call_themselves_another_at_each_try(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "TRIES", 2)
+
+    def tried(client: httpx.Client, name: str) -> int:
+        form = {"username": "ann", "password": "a guess"}
+        return client.post("/login", data=form, headers={"X-Forwarded-For": f"10.0.0.1, {name}"}).status_code
+
+    with (
+        served(worker, worker.store.root.parent, auth=("ann", "secret words")) as address,
+        httpx.Client(base_url=address) as client,
+    ):
+        assert [tried(client, "1.1.1.1") for _ in range(3)] == [400, 400, 429]
+        others = [tried(client, f"1.1.1.{number}") for number in range(2, 40)]
+    assert others[:6] == [400] * 6  # who comes by the same proxy is not kept out by the first
+    assert others[-1] == 429
+    app = build(worker, worker.store.root.parent, auth=("ann", "secret words"))
+    far = TestClient(app, base_url=HERE, client=("10.0.0.9", 1))  # no proxy of this machine
+    assert [tried(far, f"1.1.1.{number}") for number in range(3)] == [400, 400, 429]
+
+
+def test_for_whom_a_proxy_of_this_machine_asks() -> None:
+    headers = [(b"x-forwarded-for", b"1.1.1.1"), (b"x-forwarded-for", b"2.2.2.2, 3.3.3.3")]
+    here = {"client": ("127.0.0.1", 1), "headers": headers}
+    assert limits.callers(here) == [("3.3.3.3 by 127.0.0.1", 1), ("127.0.0.1", limits.BY_PROXY)]
+    assert limits.callers({**here, "headers": []}) == [("127.0.0.1", 1)]
+    assert limits.callers({**here, "client": ("10.0.0.9", 1)}) == [("10.0.0.9", 1)]
+
+
 def test_without_the_password_nothing_but_the_login_is_open(worker: Worker) -> None:
     app = build(worker, worker.store.root.parent, auth=("ann", "secret words"))
     client = TestClient(app, base_url=HERE)
@@ -398,6 +475,46 @@ def test_one_client_holds_only_so_many_connections() -> None:
     assert crowd.enter("b")
     crowd.leave("a")
     assert crowd.enter("a")
+
+
+@pytest.mark.parametrize("head", [b"", b"GET / HTTP/1.1\r\nHost: localhost\r\nA: "])
+def test_who_asks_for_nothing_is_not_waited_for(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, head: bytes
+) -> None:
+    """Neither where a letter comes now and then."""
+    monkeypatch.setattr(limits, "PATIENCE", 0.5)
+    with (
+        served(worker, worker.store.root.parent) as address,
+        connected(address) as slow,
+        httpx.Client(base_url=address) as other,
+    ):
+        slow.settimeout(0.1)
+        slow.sendall(head)
+        assert other.get("/gradio_api/login_check").status_code == 200
+        begun = time.monotonic()
+        with pytest.raises(ConnectionError):
+            while time.monotonic() - begun < 30:
+                with contextlib.suppress(TimeoutError):
+                    if slow.recv(100) == b"":
+                        raise ConnectionError
+                if head:
+                    slow.sendall(b"a")
+        assert other.get("/gradio_api/login_check").status_code == 200
+
+
+def test_one_address_has_only_so_many_connections(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "CONNECTIONS", 3)
+    with served(worker, worker.store.root.parent) as address, contextlib.ExitStack() as open_ones:
+        held = [open_ones.enter_context(connected(address)) for _ in range(3)]
+        with connected(address) as more, contextlib.suppress(ConnectionError):
+            assert more.recv(100) == b""
+        held[0].sendall(b"GET /gradio_api/login_check HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert held[0].recv(100).startswith(b"HTTP/1.1 200")
+
+
+def connected(address: str) -> socket.socket:
+    host, port = address.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=30)
 
 
 def test_who_sends_too_slowly_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

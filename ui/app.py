@@ -71,6 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _serve(worker: Worker, options: Any, door: socket.socket) -> int:
     import uvicorn
 
+    from ui.doors.connections import config
+
     # Gradio's own folder is shared by all its programs, and what lies in it may be fetched by name.
     os.environ["GRADIO_TEMP_DIR"] = str(options.data.resolve() / "uploads")
     hosts = [*LOCAL_HOSTS]
@@ -94,10 +96,7 @@ def _serve(worker: Worker, options: Any, door: socket.socket) -> int:
             app.state.news.close()  # the pages' streams end; the server would wait for them
             await super().shutdown(sockets)
 
-    config = uvicorn.Config(
-        app, log_level="warning", timeout_graceful_shutdown=1, ws="none", server_header=False
-    )
-    server = Server(config)
+    server = Server(config(app))
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again once all is closed
         server.run(sockets=[door])
     return 0

@@ -12,6 +12,7 @@ from typing import Any
 import uvicorn
 
 from pipelines.worker import Worker
+from ui.doors.connections import config
 
 
 @contextmanager
@@ -39,7 +40,7 @@ def serving(app: Any) -> Iterator[str]:
                 news.close()
             await super().shutdown(sockets)
 
-    server = Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=1))
+    server = Server(config(app))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
     thread.start()
     if not up.wait(60):

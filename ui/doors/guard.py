@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -25,7 +26,11 @@ if TYPE_CHECKING:
 
 SEND_PATIENCE = 120.0
 """Seconds that a client may leave a piece of an answer lying; then it is taken for gone."""
+LONG = 1 << 16
+"""Bytes of a question from which on it is looked through on a thread, one at a time."""
 _PORTS = {"http": "80", "https": "443"}
+
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::\d{1,5})?")
 
 STRANGE_HOST = (
     "Darkroom is not known by this name. If it is meant to be, start it with --allowed-host and the name."
@@ -68,20 +73,21 @@ class Guard:
         self.rate = limits.Buckets(limits.BURST, limits.PER_SECOND)
         self.tries = limits.Buckets(limits.TRIES, 1 / limits.PER_TRY)
         self.crowd = limits.Crowd()
+        self.looking = anyio.CapacityLimiter(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             return await self.app(scope, receive, send)
         if scope["type"] != "http":
             return  # nothing here speaks anything else
-        client = (scope.get("client") or ("",))[0]
-        if not self.crowd.enter(client):
-            return await _problem(429, "Too many connections of yours are open: close some.")(
-                scope, receive, send
-            )
-        answer = _Answer(send)
+        callers = limits.callers(scope)
+        answer, entered = _Answer(send), []
         try:
-            receive = await self._let_in(scope, receive, client)
+            for caller, many in callers:
+                if not self.crowd.enter(caller, many):
+                    raise Refused(429, "Too many connections of yours are open: close some.")
+                entered.append(caller)
+            receive = await self._let_in(scope, receive, callers)
             await self.app(scope, receive, answer)
         except TooMuch as problem:
             if not answer.begun:
@@ -91,13 +97,16 @@ class Guard:
         except (ClientDisconnect, _Gone):
             return  # nobody is there to be answered
         finally:
-            self.crowd.leave(client)
+            for caller in entered:
+                self.crowd.leave(caller)
             if scope["path"].rstrip("/") == "/login" and answer.status == 200:
-                self.tries.give_back(client)
+                self.tries.give_back(callers[0][0])
 
-    async def _let_in(self, scope: Scope, receive: Receive, client: str) -> Receive:
+    async def _let_in(self, scope: Scope, receive: Receive, callers: list[tuple[str, int]]) -> Receive:
         """What the application may receive. Raises `TooMuch` where the request may not come in."""
         headers, path, method = Headers(scope=scope), scope["path"], scope["method"]
+        if len(callers) > 1 and headers.get("x-forwarded-proto") in _PORTS:
+            scope["scheme"] = headers["x-forwarded-proto"]
         hosts = [*(headers.getlist("host") or [""]), *headers.getlist("x-forwarded-host")]
         if not all(host in self.names for host in hosts):
             raise Refused(400, STRANGE_HOST)
@@ -108,9 +117,10 @@ class Guard:
             raise Refused(405, f"{method} is not taken at this address.")
         if not self._of_this_page(headers, method, path):
             raise Refused(403, STRANGE_ORIGIN)
-        wait = 0.0 if method in READ else self.rate.take(client)  # a gallery asks for hundreds of thumbnails
-        if not wait and path.rstrip("/") == "/login":
-            wait = self.tries.take(client)
+        counted = [] if method in READ else [self.rate]  # a gallery asks for hundreds of thumbnails
+        if path.rstrip("/") == "/login":
+            counted.append(self.tries)
+        wait = max((limit.take(*caller) for limit in counted for caller in callers), default=0.0)
         if wait:
             raise _Wait(wait)
         if not door.public and self.password and not await self._known(scope):
@@ -177,10 +187,11 @@ class Guard:
                 await anyio.to_thread.run_sync(store.sweep_uploads)
             return limits.counted(receive, most)
         body = await limits.whole(receive, most)
-        if asks:
-            asked.check(path, body, self.blocks)
+        look = (asked.check, path, body, self.blocks) if asks else (asked.parsed, body)
+        if len(body) > LONG:  # seconds, in which everybody would wait
+            await anyio.to_thread.run_sync(*look, limiter=self.looking)
         else:
-            asked.parsed(body)
+            look[0](*look[1:])
         return _again(body, receive)
 
 
@@ -235,8 +246,7 @@ def _problem(status: int, sentence: str, wait: int = 0) -> JSONResponse:
 
 
 def _hostname(host: str) -> str:
-    """The name in a Host header, in small letters: without port, an IPv6 address in its brackets."""
-    name = host.strip().lower()
-    if name.startswith("["):
-        return name.partition("]")[0] + "]"
-    return name.partition(":")[0]
+    """The name in a Host header, in small letters: without port, an IPv6 address in its brackets; empty where
+    the header is none."""
+    found = _HOST.fullmatch(host.strip().lower())
+    return found[1] if found else ""

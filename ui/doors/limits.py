@@ -8,7 +8,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 
-from starlette.types import Message, Receive
+from starlette.types import Message, Receive, Scope
 
 BURST, PER_SECOND = 2000, 200.0
 """Questions, files and orders of one client: a page that is worked with sends a few a second, and fifty pages
@@ -21,7 +21,11 @@ DEEPEST = 64
 """Brackets within brackets of a question: the page's have eight, and parsers break at a thousand."""
 PATIENCE = 30.0
 """Seconds that a client may take to send a question, or the next piece of a file."""
+BY_PROXY = 6
+"""How many clients all who come by one proxy count as. For whom a proxy asks, they may have said themselves:
+that alone would bound nobody."""
 CLIENTS = 10_000
+LOOPBACK = ("127.0.0.1", "::1")
 _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 """Whole strings, and brackets outside of them; one pass, whatever is in the text."""
 
@@ -41,15 +45,16 @@ class Buckets:
         self.burst, self.per_second, self.clock = burst, per_second, clock
         self._filled: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def take(self, client: str) -> float:
-        """Takes a token; returns 0, or the seconds until there is one."""
-        now = self.clock()
+    def take(self, client: str, many: int = 1) -> float:
+        """Takes a token, of one that stands for `many` a share of one; returns 0, or the seconds until there
+        is one."""
+        now, share = self.clock(), 1 / many
         tokens, at = self._filled.pop(client, (self.burst, now))
         tokens = min(self.burst, tokens + (now - at) * self.per_second)
-        if tokens < 1:
+        if tokens < share:
             self._filled[client] = (tokens, now)
-            return (1 - tokens) / self.per_second
-        self._filled[client] = (tokens - 1, now)
+            return (share - tokens) / self.per_second
+        self._filled[client] = (tokens - share, now)
         while len(self._filled) > CLIENTS:  # the one that was silent longest is full again
             self._filled.popitem(last=False)
         return 0.0
@@ -66,9 +71,9 @@ class Crowd:
         self.most = most
         self._open: Counter[str] = Counter()
 
-    def enter(self, client: str) -> bool:
-        """Whether one more may come; each that may must `leave`."""
-        if self._open[client] >= self.most:
+    def enter(self, client: str, many: int = 1) -> bool:
+        """Whether one more may come, of one that stands for `many`; each that may must `leave`."""
+        if self._open[client] >= self.most * many:
             return False
         self._open[client] += 1
         return True
@@ -78,6 +83,16 @@ class Crowd:
         self._open[client] -= 1
         if self._open[client] <= 0:
             del self._open[client]
+
+
+def callers(scope: Scope) -> list[tuple[str, int]]:
+    """Who asks, and for how many each stands: a client, and the proxy of this machine that it comes by."""
+    peer = str((scope.get("client") or ("",))[0])
+    told = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
+    if peer not in LOOPBACK or not told:
+        return [(peer, 1)]
+    client = told[-1].decode("latin-1").rpartition(",")[2].strip()
+    return [(f"{client[:64]} by {peer}", 1), (peer, BY_PROXY)]
 
 
 async def whole(receive: Receive, most: int) -> bytes:
