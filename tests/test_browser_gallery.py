@@ -87,6 +87,14 @@ def cell(page: Page, place: int) -> Locator:
     return page.locator(f".gallery-cell[aria-posinset='{place}']")
 
 
+def test_what_cannot_be_verified_is_said_beside_the_picture(page: Page) -> None:
+    cell(page, 1).click()
+    viewer = page.locator(".gallery-viewer")
+    viewer.get_by_role("button", name="Verify").click()
+    expect(viewer.locator(".gallery-verdict")).to_have_attribute("data-state", "cannot")
+    expect(viewer.locator(".gallery-verdict")).to_contain_text("another program")
+
+
 def test_a_picture_is_found_looked_at_and_sent_to_a_painter(page: Page) -> None:
     counted(page, "30 pictures")
     assert violations(page) == []

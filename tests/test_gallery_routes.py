@@ -15,6 +15,7 @@ from pipelines.library.models import ModelLibrary
 from pipelines.pictures import PictureStore
 from pipelines.worker import Worker
 from tests.support.pictures import paint
+from tests.support.served import asked_of_page
 from tests.test_models_tab import StillEngine
 from ui.app import build
 from ui.doors import limits
@@ -155,7 +156,7 @@ def test_who_is_not_signed_in_gets_nothing(tmp_path: Path) -> None:
         client = TestClient(build(worker, data, auth=("ann", "secret")), base_url="http://127.0.0.1")
         for what in ("list", "ids", "facets", "entry", "thumb", "file", "verified"):
             assert client.get(f"/{URL}/{what}").status_code == 401
-        for what in ("change", "boards", "empty_trash", "send", "verify", "export", "import"):
+        for what in ("change", "boards", "empty_trash", "send", "export", "import"):
             assert client.post(f"/{URL}/{what}", json={"ids": []}).status_code == 401
 
 
@@ -191,7 +192,8 @@ def test_a_picture_is_sent_to_the_painters_by_its_own_key(page: Page) -> None:
 
 def test_what_cannot_be_verified_is_said_at_once(page: Page) -> None:
     id = page.paint("text2image/2026-01-02/00001-1.png")
-    assert "another program" in page.post("verify", 400, id=id)["problem"]
+    assert "another program" in asked_of_page(page.client, "verify", {"id": id})["problem"]
+    assert "not in the gallery" in asked_of_page(page.client, "verify", {"id": "x"})["problem"]
     assert page.get("verified", job="nonsense")["state"] == "cannot"
 
 

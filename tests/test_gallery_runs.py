@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
@@ -28,7 +29,9 @@ from pipelines.pictures import PictureStore, key_of
 from pipelines.request import GenerationRequest
 from pipelines.worker import Worker
 from tests.support.pictures import paint
+from tests.support.served import asked_of_page
 from ui.app import build
+from ui.client import client_of
 from ui.gallery import URL, Desk
 
 SMALL = {"width": 64, "height": 64, "num_inference_steps": 3, "scheduler": "Euler a"}
@@ -405,7 +408,8 @@ def test_a_page_has_a_picture_verified(worker: Worker) -> None:
         id = key_of(path.read_bytes())
         entry = client.get(f"/{URL}/entry", params={"id": id}).json()
         assert worker.trajectories.get(entry["run"]).picture_key == id
-        job = client.post(f"/{URL}/verify", json={"id": id}).json()["job"]
+        job = asked_of_page(client, "verify", {"id": id, "client": "another"})["job"]
+        assert worker.job(job).client == client_of(gr.Request(session_hash="one"))
         verdict = {"state": "running"}
         while verdict["state"] == "running":  # each question is held until there is news
             verdict = client.get(f"/{URL}/verified", params={"job": job}).json()

@@ -23,6 +23,7 @@ from pipelines.line import LATER, NEXT
 from pipelines.pace import Pace
 from pipelines.request import GenerationRequest, InvalidRequest
 from pipelines.worker import Worker
+from tests.support.served import asked_of_page
 from tests.support.tiny import request
 from ui import queue as view_routes
 from ui.app import build
@@ -198,16 +199,11 @@ def test_who_asks_once_more_is_whose_turn_it_takes(worker: Worker) -> None:
 
 
 def test_what_the_explore_tab_asks_for_is_the_asking_pages_as_what_the_form_asks_for(worker: Worker) -> None:
-    app = build(worker, worker.store.root.parent)
-    client = TestClient(app, base_url="http://127.0.0.1")
-    (mount,) = [route for route in app.routes if getattr(route, "path", None) == ""]
-    blocks = mount.app.get_blocks().blocks  # type: ignore[attr-defined]
-    (explorer,) = [number for number, block in blocks.items() if hasattr(block, "begin")]
+    client = TestClient(build(worker, worker.store.root.parent), base_url="http://127.0.0.1")
     page = client_of(gr.Request(session_hash="one"))
     for verb, more in (("begin", {}), ("lesson_run", {"run": next(iter(lessons.told()["runs"]))})):
-        asked = {"session_hash": "one", "component_id": explorer, "fn_name": verb}
-        answer = client.post("/gradio_api/component_server", json={**asked, "data": {"client": "x", **more}})
-        assert worker.job(answer.json()["job"]).client == page
+        answer = asked_of_page(client, verb, {"client": "x", **more})
+        assert worker.job(answer["job"]).client == page
 
 
 def test_what_cannot_be_done_is_told_in_a_sentence(worker: Worker) -> None:

@@ -14,6 +14,7 @@ import pipelines.request
 from pipelines.worker import Worker
 from ui import addons, ask, control
 from ui.form import Choice, Form, field
+from ui.gallery import Desk
 from ui.models import Stock
 from ui.page import Page
 from ui.queue import QueueView
@@ -29,7 +30,7 @@ def worker(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 @pytest.fixture(scope="module")
 def laid_out(worker: Worker) -> tuple[Page, Form]:
     with gr.Blocks() as blocks:
-        page = Page(worker, blocks, Stock(worker), QueueView(worker))
+        page = Page(worker, blocks, Stock(worker), QueueView(worker), Desk(worker))
         page.model = field(Choice, "model", "header", choices=["starter"])
         control.build(page)
         return page, ask.lay_out(page)[0]

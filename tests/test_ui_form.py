@@ -13,6 +13,7 @@ from pipelines.request import GenerationRequest, InvalidRequest, limits
 from pipelines.worker import Worker
 from ui import ask, page, tabs
 from ui.form import Choice, Form, Number, Seed, Slider, Text, field, filled, sound
+from ui.gallery import Desk
 from ui.models import Stock
 from ui.queue import QueueView
 
@@ -41,7 +42,7 @@ def form(tmp_path_factory: pytest.TempPathFactory) -> Form:
     with gr.Blocks() as blocks:
         store = PictureStore(tmp_path_factory.mktemp("form") / "inputs")
         worker = Worker(SleepingEngine(), ModelLibrary(), store)
-        shared = page.Page(worker, blocks, Stock(worker), QueueView(worker))
+        shared = page.Page(worker, blocks, Stock(worker), QueueView(worker), Desk(worker))
         shared.model = field(Choice, "model", "header", choices=["starter"])
         return ask.lay_out(shared)[0]
 

@@ -140,7 +140,7 @@ def build(
         await asyncio.to_thread(stock.close)
         await asyncio.to_thread(desk.close)
 
-    blocks = page.build(worker, stock, line)
+    blocks = page.build(worker, stock, line, desk)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=running)
     app.state.news = stock.news
     app.state.names = names = Names([*hosts, *proxies])

@@ -34,7 +34,8 @@ from pipelines.gallery.verifying import Verifier
 from pipelines.metadata import UnreadablePicture
 from pipelines.worker import Worker
 from ui import feed, store
-from ui.components.base import ASSETS_URL
+from ui.client import asker
+from ui.components.base import ASSETS_URL, Answer, Asked
 from ui.components.gallery import gallery_view
 
 if TYPE_CHECKING:
@@ -187,11 +188,12 @@ class Desk:
         except UnreadablePicture as problem:
             raise Refused(str(problem)) from None
 
-    def answer_verify(self, asked: Mapping[str, Any]) -> Any:
+    def answer_verify(self, asked: Asked) -> Answer:
+        """{"job"} that paints a picture again, or {"problem"}."""
         try:
-            return {"job": self.verifier.start(self._row(asked), str(asked.get("client", ""))[:64])}
-        except CannotVerify as problem:
-            raise Refused(str(problem)) from None
+            return {"job": _tried(lambda asked: self.verifier.start(self._row(asked), asker(asked)), asked)}
+        except (CannotVerify, Refused) as problem:
+            return {"problem": str(problem)}
 
     def take(self, data: bytes, asked: Mapping[str, str]) -> Any:
         """Imports a file: its bytes, and what its address tells of it."""
@@ -207,7 +209,7 @@ class Desk:
 def build(page: Page) -> None:
     """Lays the tab's part out; what a hand chooses there is wired in ui.ask."""
     with gr.Column(elem_classes=["pane", "in-gallery"]):
-        page.gallery = gallery_view("gallery", URL)
+        page.gallery = gallery_view("gallery", URL, page.desk.answer_verify)
 
 
 def add_routes(app: FastAPI, desk: Desk) -> None:
@@ -257,7 +259,7 @@ def add_routes(app: FastAPI, desk: Desk) -> None:
         app.add_route(f"/{URL}/{name}", feed.guarded(app, hand), methods=["POST"])
     for name in ("list", "ids", "facets", "entry"):
         app.add_route(f"/{URL}/{name}", feed.guarded(app, _asking(getattr(desk, f"answer_{name}"))))
-    for name in ("change", "boards", "empty_trash", "send", "verify"):
+    for name in ("change", "boards", "empty_trash", "send"):
         app.add_route(
             f"/{URL}/{name}", feed.guarded(app, _telling(getattr(desk, f"answer_{name}"))), methods=["POST"]
         )
@@ -299,14 +301,20 @@ async def _given(request: Request) -> dict[str, Any]:
 async def answered(answer: Callable[[Any], Any], asked: Any) -> Response:
     """What `answer` gives, on a thread of its own; what goes wrong as a sentence."""
     try:
-        return JSONResponse(await anyio.to_thread.run_sync(answer, asked))
+        return JSONResponse(await anyio.to_thread.run_sync(_tried, answer, asked))
     except Refused as problem:
         return _problem(problem)
+
+
+def _tried(answer: Callable[[Any], Any], asked: Any) -> Any:
+    """What `answer` gives. Raises `Refused` for what goes wrong."""
+    try:
+        return answer(asked)
     except sqlite3.Error as problem:
-        return _problem(Refused(f"The gallery's index cannot answer ({problem}): try it once more.", 503))
+        raise Refused(f"The gallery's index cannot answer ({problem}): try it once more.", 503) from None
     except OSError as problem:
         name = Path(problem.filename).name if isinstance(problem.filename, str) else "A file"
-        return _problem(Refused(f"{name} could not be written or moved: {problem.strerror or problem}.", 507))
+        raise Refused(f"{name} could not be written or moved: {problem.strerror or problem}.", 507) from None
 
 
 async def body(request: Request, most: int) -> bytes:

@@ -47,8 +47,8 @@ PARTS = (image2image, inpaint, control, explore, gallery, models)
 class Page:
     """What the tabs share: the worker, the chosen model and the stage."""
 
-    def __init__(self, worker: Worker, blocks: gr.Blocks, stock: Stock, line: QueueView):
-        self.worker, self.blocks, self.stock = worker, blocks, stock
+    def __init__(self, worker: Worker, blocks: gr.Blocks, stock: Stock, line: QueueView, desk: gallery.Desk):
+        self.worker, self.blocks, self.stock, self.desk = worker, blocks, stock, desk
         self.stage: Scripted = stage(self.story, self.send, self.invitation(self.spec()))
         self.model: Component = gr.State()
         self.tabs: Scripted = tab_bar(TABS)
@@ -198,10 +198,10 @@ class Page:
             deed(str(getattr(event, "job", "")))
 
 
-def build(worker: Worker, stock: Stock, line: QueueView) -> gr.Blocks:
-    """The whole page over a worker, its stock of models and the view of its queue."""
+def build(worker: Worker, stock: Stock, line: QueueView, desk: gallery.Desk) -> gr.Blocks:
+    """The whole page over a worker, its stock of models, the view of its queue and its gallery."""
     with gr.Blocks(title="Darkroom", analytics_enabled=False, fill_width=True) as blocks:
-        page = Page(worker, blocks, stock, line)
+        page = Page(worker, blocks, stock, line, desk)
         shown = _header(page)
         with gr.Row(elem_id="bench"):
             with gr.Column(elem_id="ask", scale=0):

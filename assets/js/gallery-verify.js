@@ -3,6 +3,7 @@
 
 import { el, say } from './dom.js';
 import { moment } from './gallery-words.js';
+import { ask } from './upload.js';
 
 const PAUSE = 1000; // milliseconds between two questions at least, however quickly the server answers
 
@@ -43,7 +44,7 @@ export class Verify {
     const { id } = this;
     if (this.answers.get(id)?.state === 'running') return null;
     this.told(id, { state: 'running', sentence: 'It is painted again …' });
-    const begun = await this.gallery.server.post('verify', { id });
+    const begun = await ask(this.gallery.asks.verify, { id });
     if (begun.problem !== undefined) return this.told(id, { state: 'cannot', sentence: begun.problem });
     return this.follow(id, begun.job);
   }

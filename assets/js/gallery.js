@@ -32,8 +32,8 @@ export function mount(part) {
 }
 
 class Gallery {
-  constructor({ root, props, trigger }) {
-    Object.assign(this, { root, props, trigger });
+  constructor({ root, props, trigger, server: asks }) {
+    Object.assign(this, { root, props, trigger, asks });
     this.server = new GalleryServer(props.routes);
     this.view = addressed() ?? {};
     this.facets = {};

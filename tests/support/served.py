@@ -10,9 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from fastapi.testclient import TestClient
 
 from pipelines.worker import Worker
 from ui.doors.connections import config
+
+
+def asked_of_page(client: TestClient, name: str, data: dict[str, Any], session: str = "one") -> Any:
+    """The answer of a component's function, asked as the page asks it."""
+    (mount,) = [route for route in client.app.routes if getattr(route, "path", None) == ""]  # type: ignore[attr-defined]
+    blocks = mount.app.get_blocks().blocks
+    (number,) = [at for at, block in blocks.items() if hasattr(getattr(block, name, None), "_is_server_fn")]
+    question = {"session_hash": session, "component_id": number, "fn_name": name, "data": data}
+    return client.post("/gradio_api/component_server", json=question).json()
 
 
 @contextmanager
