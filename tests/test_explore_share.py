@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import html.parser
 import io
 import json
 import re
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -227,6 +230,32 @@ def test_what_is_no_film_is_refused_by_the_route(films: Films, client: TestClien
     assert client.post("import", content=b"", headers=zipped).status_code == 422
     assert client.post("import", content=b"x").status_code == 415  # what a foreign page's form could send
     assert films.trajectories.list() == []
+
+
+def test_only_so_many_films_come_in_at_a_time(
+    films: Films, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(share, "COMING", 1)
+    zipped = {"content-type": "application/zip"}
+
+    async def both() -> tuple[httpx.Response, httpx.Response]:
+        transport = httpx.ASGITransport(client.app)
+        async with httpx.AsyncClient(
+            transport=transport, base_url=str(client.base_url), headers=zipped
+        ) as http:
+            others = []
+
+            async def half() -> AsyncIterator[bytes]:
+                yield b"PK"
+                others.append(await http.post("import", content=b"PK"))
+                yield b" nonsense"
+
+            return await http.post("import", content=half()), others[0]
+
+    first, second = asyncio.run(both())
+    assert "no film" in first.json()["problem"]
+    assert second.status_code == 429 and "try it again" in second.json()["problem"]
+    assert client.post("import", content=b"PK", headers=zipped).status_code == 422
 
 
 def test_a_film_may_be_larger_than_a_picture() -> None:

@@ -48,6 +48,10 @@ KINDS = {
 TYPE = "application/zip"
 """What an import is sent as. A foreign page cannot send it without being allowed to, which it is not."""
 
+COMING = 2
+"""Films that are taken in at a time: each may be gigabytes, and they lie beside each other until then."""
+BUSY_TAKING = "Other films are being taken in just now: try it again when they are here."
+
 QUALITY = 88
 
 
@@ -61,25 +65,39 @@ def add_routes(app: FastAPI, worker: Worker) -> None:
             return _problem("A run cannot be shared as that.", 404)
         return await _answered(lambda: _shared(worker, asked.get("run", ""), kind, asked))
 
+    coming = 0
+
     async def take(request: Request) -> Response:
+        nonlocal coming
         if request.headers.get("content-type") != TYPE:
             return _problem("A film is taken in as a ZIP file.", 415)
-        descriptor, name = tempfile.mkstemp(suffix=".zip")
-        path = Path(name)
+        if coming >= COMING:
+            return _problem(BUSY_TAKING, 429)
+        coming += 1
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                async for chunk in request.stream():
-                    if file.tell() + len(chunk) > MOST_BYTES:
-                        return _problem(f"The file is larger than {amount(MOST_BYTES)}.", 413)
-                    await anyio.to_thread.run_sync(file.write, chunk)
-            return await _answered(lambda: JSONResponse(_taken(worker, path)))
-        except OSError as problem:
-            return _problem(f"The film could not be kept: {problem.strerror or problem}.", 507)
+            return await _take(worker, request)
         finally:
-            path.unlink(missing_ok=True)
+            coming -= 1
 
     app.add_route(f"/{URL}/share", feed.guarded(app, share))
     app.add_route(f"/{URL}/import", feed.guarded(app, take), methods=["POST"])
+
+
+async def _take(worker: Worker, request: Request) -> Response:
+    """Takes in the film that a request holds."""
+    descriptor, name = tempfile.mkstemp(suffix=".zip")
+    path = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            async for chunk in request.stream():
+                if file.tell() + len(chunk) > MOST_BYTES:
+                    return _problem(f"The file is larger than {amount(MOST_BYTES)}.", 413)
+                await anyio.to_thread.run_sync(file.write, chunk)
+        return await _answered(lambda: JSONResponse(_taken(worker, path)))
+    except OSError as problem:
+        return _problem(f"The film could not be kept: {problem.strerror or problem}.", 507)
+    finally:
+        path.unlink(missing_ok=True)
 
 
 # ------------------------------------------------------------------------------------------------------- out
