@@ -43,6 +43,10 @@ def written(request: GenerationRequest) -> dict[str, object]:
         pairs["Eta DDIM"] = request.eta
     if request.vae:
         pairs["VAE"] = request.vae
+    if request.text_encoder:
+        pairs["Text encoder"] = request.text_encoder
+    if request.quantisation != "none":
+        pairs["Quantisation"] = request.quantisation
     if request.clip_skip > 1:
         pairs["Clip skip"] = request.clip_skip
     if request.refiner:
@@ -52,6 +56,8 @@ def written(request: GenerationRequest) -> dict[str, object]:
         pairs["Denoising strength"] = request.strength
         pairs["Init image hash"] = request.image
         pairs["Resize mode"] = _RESIZE[request.resize_mode]
+        if request.image_guidance_scale != type(request).model_fields["image_guidance_scale"].default:
+            pairs["Image CFG scale"] = request.image_guidance_scale
     if request.task == "inpaint":
         pairs |= _mask_pairs(request)
     for number, unit in enumerate(request.controls):

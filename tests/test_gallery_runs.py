@@ -123,6 +123,31 @@ def asked_by_text(court: Court, row: Row, folder: Path) -> GenerationRequest:
         journal.close()
 
 
+def test_all_that_changes_pixels_is_told_by_the_text(court: Court, tmp_path: Path) -> None:
+    (first,) = court.paint(seed=29)
+    key = court.worker.store.put(court.gallery.data / first.path).key
+    wanted = GenerationRequest(
+        prompt="a red house",
+        seed=1,
+        image=key,
+        image_guidance_scale=2.25,
+        text_encoder="another",
+        quantisation="int8",
+        eta=0.5,
+        scheduler="DDIM",
+        guidance_points=((0.0, 1 / 3 + 1), (1.0, 7.0)),
+        clip_skip=2,
+    )
+    title = court.worker.models()[0].title
+    text = metadata.write(wanted, picture=0, model_title=title, model_hash=None, version="0.1")
+    path = court.gallery.data / "outputs/told.png"
+    metadata.embed(Image.new("RGB", (16, 16)), path, text)
+    court.gallery.look(path)
+    row = court.gallery.index.row(key_of(path.read_bytes()))
+    assert row is not None
+    assert asked_by_text(court, row, tmp_path) == wanted
+
+
 PERSON = tuple((0.5 + at / 100, 0.1 + at / 20) if at % 5 else None for at in range(18))
 
 

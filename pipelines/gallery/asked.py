@@ -30,6 +30,15 @@ NO_PARENT = (
     "taken again."
 )
 
+_BESIDE: Mapping[str, str] = {
+    "image": "Init image hash",
+    "mask_image": "Mask hash",
+    "image_guidance_scale": "Image CFG scale",
+    "text_encoder": "Text encoder",
+    "quantisation": "Quantisation",
+}
+"""Fields that a form is not filled with, and by what a text tells them."""
+
 
 class CannotVerify(ValueError):
     """A picture that cannot be painted again; `str()` is a sentence with the reason."""
@@ -82,7 +91,7 @@ def _from_text(
     if missing:
         raise CannotVerify(f"Something that this picture was made with is not here. {' '.join(missing)}")
     values = {name: fields[name] for name in GenerationRequest.model_fields if name in fields}
-    for name, key in (("image", "Init image hash"), ("mask_image", "Mask hash")):
+    for name, key in _BESIDE.items():
         if extras.get(key):
             values[name] = extras[key]
     if "mask_blur" in told and not values.get("mask_image") and "Extend" not in told.get("extras", {}):
