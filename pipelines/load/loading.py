@@ -6,6 +6,7 @@ what was found is remembered, and afterwards a load maps the file and hands its 
 
 from __future__ import annotations
 
+import copy
 import errno
 import hashlib
 import inspect
@@ -71,7 +72,8 @@ class Loader:
             if "Tokenizer" not in part.class_name:
                 return "", small(part), 0
             key = self.small_key(part)
-            return key, self.cache.get(key, lambda: small(part), small_bytes(part), what), 0
+            shared = self.cache.get(key, lambda: small(part), small_bytes(part), what)
+            return key, copy.copy(shared), 0  # pipelines set on which side theirs pads; its tables are shared
         dtype = self.plan.torch_dtype
         rearranged, stamp = self._rearranges(part), self._stamp(part)
         record, state = self._known(part, stamp, dtype, what)
