@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDPMPipeline
+from diffusers import AutoencoderKL, DDIMPipeline, DDIMScheduler, DDPMPipeline
 from PIL import Image
 
 from . import pixels
@@ -76,9 +76,9 @@ def distance(made: list[np.ndarray], drawn: list[np.ndarray], weights: Path = WE
 
 
 def sample(folder: Path, count: int, steps: int, seed: int = 6000) -> list[np.ndarray]:
-    """`count` pictures of the pipeline in `folder`, uint8 (side, side, 3), made eight at a time."""
-    pipe = DDPMPipeline.from_pretrained(folder)
-    pipe.unet.float()
+    """`count` pictures of the pipeline in `folder`, uint8 (side, side, 3), by DDIM, eight at a time."""
+    saved = DDPMPipeline.from_pretrained(folder)
+    pipe = DDIMPipeline(saved.unet.float(), DDIMScheduler.from_config(saved.scheduler.config))
     pipe.set_progress_bar_config(disable=True)
     made: list[np.ndarray] = []
     for start in range(0, count, 8):

@@ -357,7 +357,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--fewer-minutes", type=float, default=10 if gpu else 20)
     parser.add_argument("--style-shards", type=int, default=3, help="drawn shards a style is learned from")
     parser.add_argument("--style-minutes", type=float, default=5 if gpu else 12, help="for each style")
-    parser.add_argument("--pixels-minutes", type=float, default=10 if gpu else 30)
+    parser.add_argument("--pixels-minutes", type=float, default=10 if gpu else 60)
     parser.add_argument("--steps", type=int, default=1 << 40, help="end every stage after so many steps")
     parser.add_argument("--batch", type=int, default=0, help="examples a step and worker; default: by device")
     parser.add_argument(
