@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 import pipelines
 from pipelines.controlnet.control import ControlLibrary
 from pipelines.engine import EngineSettings
 from pipelines.pictures import PictureStore
 from pipelines.request import GenerationRequest
-from tests.support.films import PROMPT, Pairs, related
+from tests.support.browser import Newcomer, ready
+from tests.support.films import PROMPT, Pairs, bench_app, related
 from tests.support.served import served, serving
-from tests.test_browser_explore import bench_app
-from tests.test_browser_page import CHROMIUM, LONG
 
 pytestmark = pytest.mark.browser
 
@@ -44,25 +43,12 @@ def films(tmp_path: Path) -> Branching:
     return made
 
 
-@pytest.fixture(scope="module")
-def browser(browser_path: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser_path, args=CHROMIUM)
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture
-def page(browser: Browser, films: Branching) -> Iterator[Page]:
-    troubles: list[str] = []
-    with serving(bench_app(films)) as url:  # type: ignore[arg-type]
-        page = browser.new_page(viewport={"width": 1360, "height": 860})
-        page.on("pageerror", lambda error: troubles.append(str(error)))
+def page(newcomer: Newcomer, films: Branching) -> Iterator[Page]:
+    with serving(bench_app(films)) as url, newcomer() as page:
         page.goto(url)
         expect(page.get_by_role("treeitem")).to_have_count(3)
         yield page
-        page.close()
-    assert not troubles
 
 
 def node(page: Page, name: str) -> Any:
@@ -132,19 +118,17 @@ def test_a_branch_of_a_deleted_run_is_told_in_a_sentence(page: Page, films: Bran
 # --------------------------------------------------------------------------------- over the whole program
 
 
-@pytest.fixture(scope="module")
-def program(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+@pytest.fixture
+def program(newcomer: Newcomer, tmp_path: Path) -> Iterator[Page]:
     """The page of the whole program."""
-    data = tmp_path_factory.mktemp("data")
-    with pipelines.open(data, process=True) as worker, served(worker, data) as url:
-        page = browser.new_page(viewport={"width": 1360, "height": 860})
-        page.set_default_timeout(LONG)
-        expect.set_options(timeout=60_000)
+    with (
+        pipelines.open(tmp_path, process=True) as worker,
+        served(worker, tmp_path) as url,
+        newcomer() as page,
+    ):
         page.goto(url)
-        expect(page.locator("[data-state=ready]")).to_be_visible()
-        page.wait_for_function("document.body.dataset.restored === '1'")
+        ready(page)
         yield page
-        page.close()
 
 
 def test_a_run_is_opened_scrubbed_changed_at_step_8_and_compared(program: Page) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -14,6 +14,7 @@ from starlette.routing import Route
 from pipelines.library.models import ModelLibrary
 from pipelines.pictures import PictureStore
 from pipelines.worker import Worker
+from tests.support.browser import Newcomer
 from tests.support.served import served, serving
 from tests.test_doors import StillEngine
 
@@ -46,12 +47,10 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="module")
-def browser(browser_path: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
+@pytest.fixture
+def page(newcomer: Newcomer) -> Iterator[Page]:
+    with newcomer() as page:
+        yield page
 
 
 def sign_in(page: Page, password: str) -> None:
@@ -60,11 +59,7 @@ def sign_in(page: Page, password: str) -> None:
     page.get_by_role("button", name="Login").click()
 
 
-def test_who_knows_the_password_comes_in_and_the_policy_hinders_nothing(
-    browser: Browser, address: str
-) -> None:
-    expect.set_options(timeout=60_000)
-    page = browser.new_context(viewport={"width": 1360, "height": 860}).new_page()
+def test_who_knows_the_password_comes_in_and_the_policy_hinders_nothing(page: Page, address: str) -> None:
     page.add_init_script(f"window.violations = []; {VIOLATIONS}")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
@@ -87,18 +82,15 @@ def test_who_knows_the_password_comes_in_and_the_policy_hinders_nothing(
     )
     page.wait_for_function("violations.some((name) => name.startsWith('script-src'))")
     assert page.evaluate("window.got_in") is None
-    page.context.close()
 
 
-def test_another_sites_page_gets_nothing_from_who_is_signed_in(browser: Browser, address: str) -> None:
+def test_another_sites_page_gets_nothing_from_who_is_signed_in(page: Page, address: str) -> None:
     """Also one on this machine, which for cookies is the same site."""
 
     async def foreign(request: Request) -> Response:
         return HTMLResponse(f'<h1>Elsewhere</h1><iframe src="{address}"></iframe>')
 
     with serving(Starlette(routes=[Route("/", foreign)])) as elsewhere:
-        context = browser.new_context()
-        page = context.new_page()
         page.goto(address)
         sign_in(page, "secret words")
         expect(page.get_by_label("Prompt", exact=True)).to_be_visible()
@@ -108,4 +100,3 @@ def test_another_sites_page_gets_nothing_from_who_is_signed_in(browser: Browser,
         assert tried == {"json": "refused", "read": "refused", "simple": "refused"}
         framed = page.frames[1]
         assert framed.get_by_label("Prompt", exact=True).count() == 0
-        context.close()

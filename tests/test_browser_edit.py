@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 import pipelines
 from pipelines.controlnet.poses import JOINTS
@@ -25,8 +25,8 @@ from pipelines.events import PictureDone
 from pipelines.starter.joints import read_joints
 from pipelines.starter.reader import read_attributes
 from pipelines.worker import Job, Worker
+from tests.support.browser import STARTER, Newcomer, choose, elsewhere, frames, over, ready, violations
 from tests.support.served import served
-from tests.test_browser_page import CHROMIUM, LONG, STARTER, _foreign, _ready, frames, over, violations
 from ui.tabs import NO_MASK, NO_PICTURE
 
 pytestmark = pytest.mark.browser
@@ -56,42 +56,23 @@ def address(worker: Worker, data: Path) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="module")
-def browser(browser_path: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser_path, args=CHROMIUM)
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture
-def visit(browser: Browser, address: str) -> Iterator[Open]:
+def visit(newcomer: Newcomer, address: str, troubles: list[str]) -> Open:
     """Opens a tab of the page as a new visitor; at the end no error was thrown and no other machine asked."""
-    troubles: list[str] = []
 
     @contextmanager
     def open_page(
         tab: str, model: str = "sd", width: int = 1360, height: int = 900, **options: Any
     ) -> Iterator[Page]:
-        context = browser.new_context(viewport={"width": width, "height": height}, **options)
-        page = context.new_page()
-        page.set_default_timeout(LONG)
-        page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
-        page.on("request", lambda request: troubles.extend(_foreign(request.url, address)))
-        page.goto(f"{address}/#{tab}")
-        _ready(page)
-        if model != STARTER:
-            page.click("#model input")
-            page.click(f"[role=option][aria-label^='{model} ']")
-            page.wait_for_function("document.querySelector('#ask-width input').value === '64'")
-        try:
+        with newcomer(width, height, **options) as page:
+            page.on("request", lambda request: troubles.extend(elsewhere(request.url, address)))
+            page.goto(f"{address}/#{tab}")
+            ready(page)
+            if model != STARTER:
+                choose(page, model)
             yield page
-        finally:
-            context.close()
 
-    expect.set_options(timeout=LONG)
-    yield open_page
-    assert troubles == []
+    return open_page
 
 
 class Canvas:
@@ -279,7 +260,7 @@ def test_a_red_shirt_becomes_blue_and_nothing_else_changes(visit: Open, worker: 
         assert (~near).sum() <= int(note.inner_text().split()[0].replace(",", "")) <= count
         for again in (lambda: turn(page, "Text"), lambda: turn(page, "Inpaint"), page.reload):
             again()
-        _ready(page)
+        ready(page)
         is_open(page, "Inpaint")
         canvas.shows(256, 256)
         page.wait_for_function("document.querySelector('#ask-prompt textarea').value === 'blue shirt'")
@@ -289,7 +270,7 @@ def test_a_red_shirt_becomes_blue_and_nothing_else_changes(visit: Open, worker: 
         job = developed(page, worker)
         assert (job.request.image, job.request.mask_image) == (request.image, request.mask_image)
         page.reload()
-        _ready(page)
+        ready(page)
         canvas.shows(256, 256)
         assert canvas.is_painted(*chest) and not canvas.is_painted(*sand)
 
@@ -360,7 +341,7 @@ def test_a_pose_is_dragged_and_the_run_follows_it(visit: Open, worker: Worker) -
         expect(page.locator(".deeds pre")).to_contain_text("ControlNet 0:")
         # A unit comes back with a refresh, and with the settings of its picture.
         page.reload()
-        _ready(page)
+        ready(page)
         expect(page.locator(".unit")).to_have_count(1)
         page.click(".unit-tool[title^=Remove]")
         expect(page.locator(".unit")).to_have_count(0)
@@ -573,7 +554,7 @@ def test_a_verdict_is_told_again_after_a_reload(visit: Open, worker: Worker) -> 
         page.locator(".gallery-viewer").get_by_role("button", name="Verify").click()
         expect(verdict).to_contain_text("Identical: every pixel is the same.")
         page.reload()
-        _ready(page)
+        ready(page)
         opened()
         expect(verdict).to_have_text(re.compile(r"^Identical: every pixel is the same\. \(.+\)$"))
 
@@ -588,7 +569,7 @@ def test_a_refresh_in_mid_run_goes_on_in_its_tab(visit: Open, worker: Worker) ->
         page.click("#generate")
         frames(page, 2)
         page.reload()
-        _ready(page)
+        ready(page)
         is_open(page, "Inpaint")
         frames(page, 3)
         expect(page.locator("body.running")).to_be_visible()
@@ -616,7 +597,7 @@ def test_a_batch_is_gone_on_with_after_a_reload_and_paints_nothing_twice(visit: 
         jobs = worker.running()
         assert len(jobs) == 3
         page.reload()
-        _ready(page)
+        ready(page)
         expect(words).to_have_text("0 of 3 painted.")  # what was folded away is open
         page.evaluate("localStorage.removeItem('darkroom.batch')")
         choose()

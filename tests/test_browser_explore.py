@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
+from tests.support.browser import Newcomer, violations
 from tests.support.films import Films, bench_app
 from tests.support.served import serving
-from tests.test_browser_page import CHROMIUM, LONG, violations
 
 pytestmark = pytest.mark.browser
 
@@ -36,38 +36,22 @@ HOUSE, BOAT = "3a7bd5" + "0" * 10 + "-0", "c0ffee" + "0" * 10 + "-0"
 
 
 @pytest.fixture(scope="module")
-def browser(browser_path: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser_path, args=CHROMIUM)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture(scope="module")
 def address(films: Films) -> Iterator[str]:
     with serving(bench_app(films)) as url:
         yield url
 
 
 @pytest.fixture
-def visit(browser: Browser, address: str) -> Iterator[Visit]:
+def visit(newcomer: Newcomer, address: str) -> Visit:
     """Opens the tab over the drawn films; at the end no error was logged."""
-    troubles: list[str] = []
 
     @contextmanager
     def open_page(width: int = 1360, height: int = 860, url: str = address, **options: Any) -> Iterator[Page]:
-        context = browser.new_context(viewport={"width": width, "height": height}, **options)
-        page = context.new_page()
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.goto(url)
-        try:
+        with newcomer(width, height, **options) as page:
+            page.goto(url)
             yield page
-        finally:
-            context.close()
 
-    expect.set_options(timeout=LONG)
-    yield open_page
-    assert troubles == []
+    return open_page
 
 
 def opened(page: Page, steps: int) -> None:

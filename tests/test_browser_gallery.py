@@ -12,12 +12,12 @@ from zipfile import ZipFile
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, expect
 
 import pipelines
 from pipelines import metadata
+from tests.support.browser import Newcomer, restored, violations
 from tests.support.served import served
-from tests.test_browser_page import CHROMIUM, LONG, violations
 
 pytestmark = pytest.mark.browser
 
@@ -51,27 +51,12 @@ def house(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path) -> Iterat
         yield house
 
 
-@pytest.fixture(scope="module")
-def browser(browser_path: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser_path, args=CHROMIUM)
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture
-def page(browser: Browser, house: House) -> Iterator[Page]:
-    troubles: list[str] = []
-    context = browser.new_context(viewport={"width": 1360, "height": 860})
-    page = context.new_page()
-    page.set_default_timeout(LONG)
-    expect.set_options(timeout=LONG)
-    page.on("pageerror", lambda error: troubles.append(str(error)))
-    page.goto(f"{house.address}/#gallery")
-    page.wait_for_function("document.body.dataset.restored === '1'")
-    yield page
-    context.close()
-    assert troubles == []
+def page(newcomer: Newcomer, house: House) -> Iterator[Page]:
+    with newcomer() as page:
+        page.goto(f"{house.address}/#gallery")
+        restored(page)
+        yield page
 
 
 def turn(page: Page, tab: str) -> None:

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 import pipelines
 from pipelines.worker import Worker
+from tests.support.browser import Newcomer, ready
 from tests.support.served import served
-from tests.test_browser_page import CHROMIUM, LONG
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def browser(browser_path: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser_path, args=CHROMIUM)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")
@@ -31,19 +22,11 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
 
 
 @pytest.fixture
-def page(browser: Browser, worker: Worker) -> Iterator[Page]:
-    troubles: list[str] = []
-    data: Path = worker.store.root.parent
-    with served(worker, data) as url:
-        page = browser.new_page(viewport={"width": 1360, "height": 860})
-        page.set_default_timeout(LONG)
-        page.on("pageerror", lambda error: troubles.append(str(error)))
+def page(newcomer: Newcomer, worker: Worker) -> Iterator[Page]:
+    with served(worker, worker.store.root.parent) as url, newcomer() as page:
         page.goto(url)
-        expect(page.locator("[data-state=ready]")).to_be_visible(timeout=LONG)
-        page.wait_for_function("document.body.dataset.restored === '1'")
+        ready(page)
         yield page
-        page.close()
-    assert not troubles
 
 
 def test_guidance_is_drawn_by_mouse_and_eta_shows_where_it_counts(page: Page, worker: Worker) -> None:
@@ -72,14 +55,14 @@ def test_guidance_is_drawn_by_mouse_and_eta_shows_where_it_counts(page: Page, wo
     page.fill("#ask-eta input[type=number]", "0.5")
     page.keyboard.press("Tab")
     page.click("#generate")
-    expect(page.get_by_role("button", name="Look inside")).to_be_visible(timeout=LONG)
+    expect(page.get_by_role("button", name="Look inside")).to_be_visible()
     request = worker.job(worker.trajectories.list()[0].job).request
     (first, strong), (then, weak) = request.guidance_points
     assert first == 0 and strong == 12 and 0.85 < then < 0.95 and weak == 1.5
     assert (request.scheduler, request.eta) == ("DDIM", 0.5)
 
     page.reload()
-    expect(page.locator("#ask-curve .set")).to_have_text("12 → 1.5", timeout=LONG)
+    expect(page.locator("#ask-curve .set")).to_have_text("12 → 1.5")
     expect(page.locator("#ask-eta input[type=number]")).to_have_value("0.5")
     heading.click()
     page.locator("#ask-guidance_points").get_by_role("button", name="Level").click()
@@ -98,8 +81,8 @@ def test_samplers_are_compared_and_a_cell_opens_its_run(page: Page, worker: Work
     page.get_by_label("Steps of the long run").fill("8")
     page.get_by_role("button", name="Compare 8 pictures").click()
     row = page.get_by_role("row", name="DDIM, η 0.5")
-    expect(row.get_by_text("dB")).to_have_count(2, timeout=LONG)
-    expect(page.locator(".lab-cell:not(:disabled)")).to_have_count(9, timeout=LONG)
+    expect(row.get_by_text("dB")).to_have_count(2)
+    expect(page.locator(".lab-cell:not(:disabled)")).to_have_count(9)
     expect(page.locator(".lab-plot .lab-dot").first).to_be_visible()
     row.get_by_role("button").first.click()
     expect(page.get_by_text("of 2 on")).to_be_attached()  # the branch region speaks of the run that is open
@@ -107,7 +90,7 @@ def test_samplers_are_compared_and_a_cell_opens_its_run(page: Page, worker: Work
 
     page.get_by_text("The forward process").click()
     where = page.locator(".forward-where")
-    expect(where).to_contain_text("signal to noise", timeout=LONG)
+    expect(where).to_contain_text("signal to noise")
     slider = page.get_by_role("slider", name="How far the picture is noised")
     before = where.inner_text()
     slider.focus()
@@ -115,4 +98,4 @@ def test_samplers_are_compared_and_a_cell_opens_its_run(page: Page, worker: Work
     expect(where).not_to_have_text(before)
     page.get_by_label("Sampler of the schedule").select_option("DPM++ 2M")
     chosen = page.locator(".forward-line.chosen title").first
-    expect(chosen).to_have_text("DPM++ 2M, Automatic", timeout=LONG)
+    expect(chosen).to_have_text("DPM++ 2M, Automatic")

@@ -9,11 +9,11 @@ from typing import Any
 
 import gradio as gr
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, expect
 
 from pipelines.request import GenerationRequest, LoraWeight
 from tests.support import bench
-from tests.test_browser_page import AXE, CHROMIUM
+from tests.support.browser import Newcomer, violations
 from ui import addons
 from ui.components.guidance import guidance_curve
 from ui.components.loras import loras
@@ -78,35 +78,18 @@ def desk() -> Iterator[tuple[Desk, str]]:
         yield desk, address
 
 
-@pytest.fixture(scope="module")
-def browser(browser_path: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser_path, args=CHROMIUM)
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture
-def visit(browser: Browser, desk: tuple[Desk, str]) -> Iterator[Open]:
-    troubles: list[str] = []
+def visit(newcomer: Newcomer, desk: tuple[Desk, str]) -> Open:
     desk[0].sent.clear()
 
     @contextmanager
     def open_page(width: int = 480, height: int = 900, **options: Any) -> Iterator[Page]:
-        context = browser.new_context(viewport={"width": width, "height": height}, **options)
-        page = context.new_page()
-        page.set_default_timeout(20_000)
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.goto(desk[1])
-        page.wait_for_selector(".loras-add")
-        try:
+        with newcomer(width, height, **options) as page:
+            page.goto(desk[1])
+            page.wait_for_selector(".loras-add")
             yield page
-        finally:
-            context.close()
 
-    expect.set_options(timeout=20_000)
-    yield open_page
-    assert troubles == []
+    return open_page
 
 
 def pick(page: Page, title: str) -> Locator:
@@ -264,9 +247,7 @@ def test_everybody_can_use_it(visit: Open, theme: str) -> None:
         line = pick(page, "Ink sketch")
         line.locator("button[aria-label='More of Ink sketch']").click()
         line.locator("button:has-text('Fades in')").click()
-        page.evaluate(AXE.read_text("utf-8"))
-        found = page.evaluate("axe.run('.loras-panel').then((result) => result.violations)")
-        assert [one["id"] for one in found] == []
+        assert violations(page, ".loras-panel", minor=True) == []
 
 
 def test_the_page_needs_no_width(visit: Open, tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
+from tests.support.browser import Newcomer, violations
 from tests.support.models_bench import Bench, bench_page, known, row, state
-from tests.test_browser_page import CHROMIUM, violations
 
 pytestmark = pytest.mark.browser
 
@@ -58,14 +58,6 @@ ESTIMATE = {
 
 
 @pytest.fixture(scope="module")
-def browser(browser_path: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser_path, args=CHROMIUM)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture(scope="module")
 def served_bench() -> Iterator[tuple[Bench, str]]:
     bench = Bench()
     with bench_page(bench) as address:
@@ -85,28 +77,18 @@ Open = Callable[..., Any]
 
 
 @pytest.fixture
-def visit(browser: Browser, served_bench: tuple[Bench, str]) -> Iterator[Open]:
-    troubles: list[str] = []
-
+def visit(newcomer: Newcomer, served_bench: tuple[Bench, str]) -> Open:
     @contextmanager
     def open_page(width: int = 1360, height: int = 860, light: bool = False) -> Iterator[Page]:
-        context = browser.new_context(viewport={"width": width, "height": height}, reduced_motion="reduce")
-        page = context.new_page()
-        page.set_default_timeout(20_000)
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        if light:
-            page.add_init_script("localStorage.setItem('darkroom.theme', 'light')")
-        page.goto(served_bench[1])
-        page.evaluate("document.body.dataset.tab = 'models'")
-        page.wait_for_selector(".models-panel[data-ready]")
-        try:
+        with newcomer(width, height, reduced_motion="reduce") as page:
+            if light:
+                page.add_init_script("localStorage.setItem('darkroom.theme', 'light')")
+            page.goto(served_bench[1])
+            page.evaluate("document.body.dataset.tab = 'models'")
+            page.wait_for_selector(".models-panel[data-ready]")
             yield page
-        finally:
-            context.close()
 
-    expect.set_options(timeout=20_000)
-    yield open_page
-    assert troubles == []
+    return open_page
 
 
 def titles(page: Page) -> list[str]:

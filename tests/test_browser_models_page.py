@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 import pipelines
 from tests.support import weights
+from tests.support.browser import Newcomer, ask, choose, restored, violations
 from tests.support.hub import Repo, TinyHub
 from tests.support.served import served
-from tests.test_browser_page import CHROMIUM, LONG, ask, violations
 from ui.components.models import ASKS
 from ui.models import Stock
 
@@ -54,19 +54,11 @@ def house(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path) -> Iterat
 
 
 @pytest.fixture
-def page(browser_path: str, house: House) -> Iterator[Page]:
-    troubles: list[str] = []
-    with sync_playwright() as playwright:
-        browser: Browser = playwright.chromium.launch(executable_path=browser_path, args=CHROMIUM)
-        page = browser.new_page(viewport={"width": 1360, "height": 860})
-        page.set_default_timeout(LONG)
-        expect.set_options(timeout=LONG)
-        page.on("pageerror", lambda error: troubles.append(str(error)))
+def page(newcomer: Newcomer, house: House) -> Iterator[Page]:
+    with newcomer() as page:
         page.goto(house.address)
-        page.wait_for_function("document.body.dataset.restored === '1'")
+        restored(page)
         yield page
-        browser.close()
-    assert troubles == []
 
 
 def turn(page: Page, tab: str) -> None:
@@ -102,7 +94,7 @@ def test_what_is_dropped_into_the_folder_is_there_to_be_used(page: Page, house: 
     page.get_by_role("button", name="Favourite: fresh").click()
     expect(page.get_by_role("button", name="Favourite: fresh")).to_have_attribute("aria-pressed", "true")
     page.reload()
-    page.wait_for_function("document.body.dataset.restored === '1'")
+    restored(page)
     assert page.input_value("#model input").startswith("fresh")
     names = [name.split(" ")[0] for name in offered(page)]
     assert names == ["Storybook", "fresh", "little"]  # the embedded one, favourites, then by title
@@ -110,14 +102,8 @@ def test_what_is_dropped_into_the_folder_is_there_to_be_used(page: Page, house: 
     page.wait_for_function("document.querySelector('#model input').value.startsWith('Storybook')")
 
 
-def choose_little(page: Page) -> None:
-    page.click("#model input")
-    page.click("[role=option][aria-label^='little ']")
-    page.wait_for_function("document.querySelector('#ask-width input').value === '64'")
-
-
 def test_the_last_picture_becomes_a_cards_picture(page: Page) -> None:
-    choose_little(page)
+    choose(page, "little")
     ask(page, "a house", 2)
     expect(page.locator(".picture.final")).to_be_visible()
     turn(page, "Models")
@@ -136,7 +122,7 @@ def test_a_lora_is_fetched_with_a_pause_and_added_to_the_run(
     body = weights.save(tmp_path / "a.safetensors", weights.lora(32, rank=64)).read_bytes()
     house.hub.repos["ann/fetched"] = Repo({"fetched.safetensors": body})
     house.hub.hold["fetched.safetensors"] = len(body) // 2
-    choose_little(page)
+    choose(page, "little")
     turn(page, "Models")
     page.locator("#models").get_by_role("tab", name="Fetch").click()
     page.get_by_label("Hub id or address").fill("ann/fetched/fetched.safetensors")

@@ -12,29 +12,16 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 import pipelines
 from pipelines import metadata
 from pipelines.starter.reader import read_attributes
+from tests.support.browser import STARTER, Newcomer, ask, choose, elsewhere, frames, over, ready, violations
 from tests.support.served import served
 
 pytestmark = pytest.mark.browser
 
-# What Chromium does of its own accord would look like the page's requests.
-CHROMIUM = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
-AXE = Path(__file__).parent / "vendor" / "axe.min.js"
-LONG = 100_000
-"""Milliseconds that a run may take on a busy machine of two cores."""
-
-STARTER = "starter"
 Open = Callable[..., Any]
 
 
@@ -49,81 +36,27 @@ def address(data: Path, tiny_models: Path) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="module")
-def browser(browser_path: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser_path, args=CHROMIUM)
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture
-def visit(browser: Browser, address: str) -> Iterator[Open]:
+def visit(newcomer: Newcomer, address: str, troubles: list[str]) -> Open:
     """Opens the page as a new visitor; at the end no error was logged and no other machine was asked."""
-    troubles: list[str] = []
 
     @contextmanager
     def open_page(width: int = 1360, height: int = 860, model: str = "sd", **options: Any) -> Iterator[Page]:
-        context = browser.new_context(viewport={"width": width, "height": height}, **options)
-        page = context.new_page()
-        page.set_default_timeout(LONG)
-        page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
-        page.on("console", lambda told: troubles.extend(_refused(told.text)))
-        page.on("request", lambda request: troubles.extend(_foreign(request.url, address)))
-        page.goto(address)
-        _ready(page)
-        if model != STARTER:
-            page.click("#model input")
-            page.click(f"[role=option][aria-label^='{model} ']")
-            page.wait_for_function("document.querySelector('#ask-width input').value === '64'")
-        try:
+        with newcomer(width, height, **options) as page:
+            page.on("console", lambda told: troubles.extend(_refused(told.text)))
+            page.on("request", lambda request: troubles.extend(elsewhere(request.url, address)))
+            page.goto(address)
+            ready(page)
+            if model != STARTER:
+                choose(page, model)
             yield page
-        finally:
-            context.close()
 
-    expect.set_options(timeout=LONG)
-    yield open_page
-    assert troubles == []
+    return open_page
 
 
 def _refused(text: str) -> list[str]:
     """What the page's own policy kept it from doing."""
     return [text] if "Content Security Policy" in text else []
-
-
-def _foreign(url: str, address: str) -> list[str]:
-    return [] if url.startswith((address, "data:", "blob:")) else [f"asked {url}"]
-
-
-def _ready(page: Page) -> None:
-    expect(page.locator("[data-state=ready]")).to_be_visible()
-    page.wait_for_function("document.body.dataset.restored === '1'")
-
-
-def ask(page: Page, prompt: str, steps: int, **fields: str) -> None:
-    page.fill("#ask-prompt textarea", prompt)
-    page.fill("#ask-num_inference_steps input[type=number]", str(steps))
-    for name, value in fields.items():
-        page.fill(f"#ask-{name} input", value)
-    page.click("#generate")
-
-
-def frames(page: Page, least: int) -> None:
-    page.wait_for_function("n => document.querySelectorAll('.frame.full').length >= n", arg=least)
-
-
-def over(page: Page) -> None:
-    page.wait_for_function("!document.body.classList.contains('running')")
-
-
-def violations(page: Page) -> list[str]:
-    page.evaluate(AXE.read_text("utf-8"))
-    found = page.evaluate("axe.run({ resultTypes: ['violations'] })")["violations"]
-    return [
-        f"{one['id']}: {[node['target'] for node in one['nodes']]}"
-        for one in found
-        if one["impact"] in ("serious", "critical")
-    ]
 
 
 def test_a_prompted_picture_develops_step_by_step_and_is_kept(visit: Open) -> None:
@@ -200,7 +133,7 @@ def test_a_refresh_in_mid_run_finds_the_run_and_its_film_again(visit: Open) -> N
         ask(page, "a yellow boat on the sea", 150, seed="3", batch_count="100")
         frames(page, 3)
         page.reload()
-        _ready(page)
+        ready(page)
         frames(page, 4)
         expect(page.locator("body.running")).to_be_visible()
         assert page.input_value("#ask-prompt textarea") == "a yellow boat on the sea"
@@ -214,7 +147,7 @@ def test_a_refresh_in_mid_run_finds_the_run_and_its_film_again(visit: Open) -> N
         tiles = page.locator(".tile").count()
         assert tiles >= 1
         page.reload()
-        _ready(page)
+        ready(page)
         expect(page.locator(".tile")).to_have_count(tiles)
         frames(page, 2)  # the film is sent when it is shown
 
@@ -307,7 +240,7 @@ def test_the_look_is_dark_until_light_is_chosen_and_then_stays_light(visit: Open
         page.click("[title^='Change to the light']")
         assert ground(page) == "rgb(250, 247, 242)"
         page.reload()
-        _ready(page)
+        ready(page)
         assert ground(page) == "rgb(250, 247, 242)"
 
 

@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
-from playwright.sync_api import Browser, Locator, expect, sync_playwright
+from playwright.sync_api import Locator, expect
 
-from tests.support.easel import CHROMIUM, FRAMES, Easel, Point, Shelf, picture, served, tell
+from tests.support.browser import Newcomer, violations
+from tests.support.easel import FRAMES, Easel, Point, Shelf, picture, served, tell
 
 pytestmark = pytest.mark.browser
-
-WAIT = 60_000
 
 
 def grid(width: int, height: int) -> tuple[Any, Any]:
@@ -54,14 +53,6 @@ def alike(mask: Any, expected: Any) -> float:
 
 
 @pytest.fixture(scope="module")
-def browser(browser_path: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser_path, args=CHROMIUM)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture(scope="module")
 def shelf() -> Shelf:
     return Shelf()
 
@@ -76,29 +67,20 @@ Open = Callable[..., Any]
 
 
 @pytest.fixture
-def visit(browser: Browser, address: str, shelf: Shelf) -> Iterator[Open]:
+def visit(newcomer: Newcomer, address: str, shelf: Shelf) -> Open:
     """Opens the page at the painter of a kind; at the end no error was thrown in it."""
-    troubles: list[str] = []
-    expect.set_options(timeout=WAIT)
 
     @contextmanager
     def open_page(kind: str = "mask", size: tuple[int, int] = (900, 1000), **options: Any) -> Iterator[Easel]:
         shelf.problem = ""
-        context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **options)
-        page = context.new_page()
-        page.set_default_timeout(WAIT)
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.goto(address)
-        page.get_by_role("tab", name=kind).click()
-        easel = Easel(page, shelf, kind)
-        expect(easel.root).to_be_visible()
-        try:
+        with newcomer(*size, **options) as page:
+            page.goto(address)
+            page.get_by_role("tab", name=kind).click()
+            easel = Easel(page, shelf, kind)
+            expect(easel.root).to_be_visible()
             yield easel
-        finally:
-            context.close()
 
-    yield open_page
-    assert troubles == []
+    return open_page
 
 
 @pytest.mark.parametrize("side", [512, 1024, 2048])
@@ -780,12 +762,9 @@ def test_everything_fits_a_narrow_panel(visit: Open, touch: bool) -> None:
 @pytest.mark.parametrize("kind", ["mask", "sketch"])
 @pytest.mark.parametrize("look", ["dark", "light"])
 def test_the_painter_has_no_barriers(visit: Open, look: str, kind: str) -> None:
-    axe = (Path(__file__).parent / "vendor" / "axe.min.js").read_text("utf-8")
     with visit(kind) as easel:
         easel.page.evaluate(f"document.documentElement.dataset.theme = '{look}'")
         for given in (False, True):
             if given:
                 easel.give(256, 256)
-            easel.page.evaluate(axe)
-            found = easel.page.evaluate(f"axe.run('#{kind} .painter', {{ resultTypes: ['violations'] }})")
-            assert [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]] == []
+            assert violations(easel.page, f"#{kind} .painter", minor=True) == []

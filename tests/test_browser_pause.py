@@ -7,35 +7,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 import pipelines
+from tests.support.browser import Newcomer, ask, choose, frames, ready, violations
 from tests.support.served import served
-from tests.test_browser_page import CHROMIUM, LONG, ask, frames, violations
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
-def page(browser_path: str, tiny_models: Path, tmp_path: Path) -> Iterator[Page]:
-    troubles: list[str] = []
+def page(newcomer: Newcomer, tiny_models: Path, tmp_path: Path) -> Iterator[Page]:
     with (
         pipelines.open(tmp_path, models=[tiny_models], process=True, film_bytes=0) as worker,
         served(worker, tmp_path) as url,
-        sync_playwright() as playwright,
-        playwright.chromium.launch(executable_path=browser_path, args=CHROMIUM) as browser,
+        newcomer() as page,
     ):
-        page = browser.new_page(viewport={"width": 1360, "height": 860})
-        page.set_default_timeout(LONG)
-        expect.set_options(timeout=LONG)
-        page.on("pageerror", lambda error: troubles.append(str(error)))
         page.goto(url)
-        expect(page.locator("[data-state=ready]")).to_be_visible()
-        page.click("#model input")
-        page.click("[role=option][aria-label^='sd ']")
-        page.wait_for_function("document.querySelector('#ask-width input').value === '64'")
+        ready(page)
+        choose(page, "sd")
         yield page
-    assert not troubles
 
 
 def test_a_run_rests_is_looked_into_and_goes_on(page: Page) -> None:
@@ -56,7 +47,7 @@ def test_a_run_rests_is_looked_into_and_goes_on(page: Page) -> None:
     ask(page, "two pines at sunset", 2, seed="4")
     expect(page.locator(".tile img").first).to_have_attribute("alt", re.compile("two pines.*seed 4"))
     page.reload()
-    expect(page.locator("[data-state=ready]")).to_be_visible()
+    ready(page)
     page.locator(".tile", has_text="paused").click()
     expect(what).to_contain_text(", paused")
     page.get_by_role("button", name="Look inside").first.click()

@@ -4,9 +4,7 @@ Places are in pixels of a picture of 256 x 256, which the editor's units are.
 """
 
 import json
-import socket
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,36 +12,26 @@ from typing import Any
 import gradio as gr
 import numpy as np
 import pytest
-import uvicorn
-from fastapi import FastAPI
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from pipelines.controlnet import poses
 from pipelines.controlnet.poses import JOINTS
-from ui import web
-from ui.app import ASSETS
-from ui.components.base import ASSETS_URL
+from tests.support import bench
+from tests.support.browser import Newcomer, violations
 from ui.components.pose import people_of, pose_editor
 
 pytestmark = pytest.mark.browser
 
-AXE = Path(__file__).parent / "vendor" / "axe.min.js"
+Open = Callable[..., Any]
 STANDING = {preset.key: preset for preset in poses.presets()}["standing"]
-LOOK = "".join(
-    f'<link rel="stylesheet" href="{ASSETS_URL}/css/{name}.css">'
-    for name in ("tokens", "gradio", "layout", "pose")
-)
 
 
-def page_app(taken: list[Any]) -> FastAPI:
+def bench_page(taken: list[Any]) -> gr.Blocks:
     """A page with nothing but the editor; what a hand makes there is appended to `taken`."""
     with gr.Blocks() as blocks:
         editor = pose_editor("pose", people=STANDING.poses)
         editor.posed(taken.append, editor, None, show_progress="hidden", trigger_mode="always_last")
-    app = FastAPI()
-    for folder in ("css", "js", "fonts"):
-        app.mount(f"/{ASSETS_URL}/{folder}", web.Assets(directory=ASSETS / folder))
-    return gr.mount_gradio_app(app, blocks, path="/", head=LOOK, ssr_mode=False, footer_links=[])
+    return blocks
 
 
 class Desk:
@@ -108,46 +96,26 @@ def taken() -> list[Any]:
 
 @pytest.fixture(scope="module")
 def address(taken: list[Any]) -> Iterator[str]:
-    door = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(page_app(taken), log_level="warning", ws="none"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{door.getsockname()[1]}"
-    server.should_exit = True
-    thread.join(20)
-
-
-@pytest.fixture(scope="module")
-def browser(browser_path: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield chromium
-        chromium.close()
-
-
-@contextmanager
-def opened(browser: Browser, address: str, taken: list[Any], **options: Any) -> Iterator[Desk]:
-    context = browser.new_context(**{"viewport": {"width": 700, "height": 900}, **options})
-    page = context.new_page()
-    page.set_default_timeout(60_000)
-    expect.set_options(timeout=60_000)
-    troubles: list[str] = []
-    page.on("pageerror", lambda error: troubles.append(str(error)))
-    page.goto(address)
-    expect(page.locator(".joint")).to_have_count(18)
-    taken.clear()
-    try:
-        yield Desk(page, taken)
-    finally:
-        context.close()
-    assert troubles == []
+    with bench.served(bench_page(taken)) as url:
+        yield url
 
 
 @pytest.fixture
-def desk(browser: Browser, address: str, taken: list[Any]) -> Iterator[Desk]:
-    with opened(browser, address, taken) as found:
+def visit(newcomer: Newcomer, address: str, taken: list[Any]) -> Open:
+    @contextmanager
+    def open_page(width: int = 700, height: int = 900, **options: Any) -> Iterator[Desk]:
+        with newcomer(width, height, **options) as page:
+            page.goto(address)
+            expect(page.locator(".joint")).to_have_count(18)
+            taken.clear()
+            yield Desk(page, taken)
+
+    return open_page
+
+
+@pytest.fixture
+def desk(visit: Open) -> Iterator[Desk]:
+    with visit() as found:
         yield found
 
 
@@ -440,8 +408,8 @@ def test_another_module_embeds_it_and_reads_poses_from_pictures(desk: Desk, tmp_
     expect(page.locator(".pose")).to_have_count(0)
 
 
-def test_a_finger_drags_a_joint(browser: Browser, address: str, taken: list[Any]) -> None:
-    with opened(browser, address, taken, viewport={"width": 390, "height": 844}, has_touch=True) as desk:
+def test_a_finger_drags_a_joint(visit: Open) -> None:
+    with visit(390, 844, has_touch=True) as desk:
         session = desk.page.context.new_cdp_session(desk.page)
         wrist = joint("right wrist")
         way = [desk.at(*BEFORE[wrist]), desk.at(90, 150), desk.at(70, 120)]
@@ -454,10 +422,8 @@ def test_a_finger_drags_a_joint(browser: Browser, address: str, taken: list[Any]
 
 
 @pytest.mark.parametrize("width", [360, 1100])
-def test_the_editor_fits_and_is_accessible(
-    browser: Browser, address: str, taken: list[Any], width: int
-) -> None:
-    with opened(browser, address, taken, viewport={"width": width, "height": 800}) as desk:
+def test_the_editor_fits_and_is_accessible(visit: Open, width: int) -> None:
+    with visit(width, 800) as desk:
         page = desk.page
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         least = page.evaluate(
@@ -466,6 +432,4 @@ def test_the_editor_fits_and_is_accessible(
                 .map((box) => Math.min(box.width, box.height)))"""
         )
         assert least >= 24
-        page.evaluate(AXE.read_text("utf-8"))
-        found = page.evaluate("axe.run('.pose', { resultTypes: ['violations'] })")["violations"]
-        assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == []
+        assert violations(page, ".pose") == []

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, expect
 
 import pipelines
 from pipelines.events import Failed, Finished
 from pipelines.worker import Worker
+from tests.support.browser import Newcomer, ready, violations
 from tests.support.served import served
 from tests.support.tiny import request
-from tests.test_browser_page import CHROMIUM, LONG, _ready, violations
 
 pytestmark = pytest.mark.browser
 
@@ -34,27 +34,18 @@ def worker(models: Path, tmp_path: Path) -> Iterator[Worker]:
 
 
 @pytest.fixture
-def windows(worker: Worker, tmp_path: Path, browser_path: str) -> Iterator[tuple[Page, Page]]:
+def windows(worker: Worker, tmp_path: Path, newcomer: Newcomer) -> Iterator[tuple[Page, Page]]:
     """A wide window and a phone's, both with the queue open; at the end no error was logged."""
-    troubles: list[str] = []
-
-    def opened(browser: Browser, width: int, height: int) -> Page:
-        page = browser.new_context(
-            viewport={"width": width, "height": height}, reduced_motion="reduce"
-        ).new_page()
-        page.set_default_timeout(LONG)
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.goto(address)
-        _ready(page)
-        page.click("#queue-button")
-        return page
-
-    expect.set_options(timeout=LONG)
-    with served(worker, tmp_path / "data") as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=browser_path, args=CHROMIUM)
-        yield opened(browser, 1360, 860), opened(browser, 390, 844)
-        browser.close()
-    assert troubles == []
+    with (
+        served(worker, tmp_path / "data") as address,
+        newcomer(1360, 860, reduced_motion="reduce") as wide,
+        newcomer(390, 844, reduced_motion="reduce") as phone,
+    ):
+        for page in (wide, phone):
+            page.goto(address)
+            ready(page)
+            page.click("#queue-button")
+        yield wide, phone
 
 
 def asked(worker: Worker, *names: str) -> list[str]:
@@ -160,15 +151,11 @@ def test_a_waiting_job_is_changed_and_one_that_failed_is_tried_again(
 
 
 def test_a_stream_that_was_refused_is_asked_for_again(
-    worker: Worker, tmp_path: Path, browser_path: str
+    worker: Worker, tmp_path: Path, newcomer: Newcomer
 ) -> None:
-    expect.set_options(timeout=LONG)
-    with served(worker, tmp_path / "data") as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=browser_path, args=CHROMIUM)
-        page = browser.new_page(viewport={"width": 1360, "height": 860})
+    with served(worker, tmp_path / "data") as address, newcomer() as page:
         page.route("**/darkroom/models/feed*", lambda route: route.fulfill(status=503), times=1)
         page.goto(address)
-        _ready(page)
+        ready(page)
         asked(worker, "one")
         expect(page.locator(".queue b")).to_have_text("1")
-        browser.close()

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import expect
 
-from tests.test_browser_page import CHROMIUM, LONG, ask, frames
+from tests.support.browser import Newcomer, ask, frames, ready
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -39,20 +39,10 @@ def program(data: Path, port: int) -> Iterator[subprocess.Popen[str]]:
             started.wait()
 
 
-def ready(page: Page) -> None:
-    expect(page.locator("[data-state=ready]")).to_be_visible()
-
-
-def test_a_run_goes_on_in_the_page_after_the_program_was_killed(browser_path: str, tmp_path: Path) -> None:
+def test_a_run_goes_on_in_the_page_after_the_program_was_killed(newcomer: Newcomer, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as door:
         port = door.getsockname()[1]
-    expect.set_options(timeout=LONG)
-    with (
-        sync_playwright() as playwright,
-        playwright.chromium.launch(executable_path=browser_path, args=CHROMIUM) as browser,
-    ):
-        page = browser.new_page(viewport={"width": 1360, "height": 860})
-        page.set_default_timeout(LONG)
+    with newcomer() as page:
         with program(tmp_path, port) as started:
             page.goto(f"http://127.0.0.1:{port}")
             ready(page)

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from pipelines.request import GenerationRequest
+from tests.support.browser import Newcomer, violations
 from tests.support.films import Pairs, bench_app
 from tests.support.served import serving
-from tests.test_browser_page import CHROMIUM, LONG, violations
 from tests.test_explore_share import HOSTILE
 from tests.test_film_sharing import Copy, recorded
 from ui.explore import lessons, replay
@@ -56,25 +56,10 @@ class Teaching(Pairs):
         return run
 
 
-@pytest.fixture(scope="module")
-def browser(browser_path: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser_path, args=CHROMIUM)
-        yield chromium
-        chromium.close()
-    expect.set_options(timeout=LONG)
-
-
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A page on which no error is logged."""
-    troubles: list[str] = []
-    context = browser.new_context(viewport={"width": 1360, "height": 860}, accept_downloads=True)
-    page = context.new_page()
-    page.on("pageerror", lambda error: troubles.append(str(error)))
-    yield page
-    context.close()
-    assert troubles == []
+def page(newcomer: Newcomer) -> Iterator[Page]:
+    with newcomer(accept_downloads=True) as page:
+        yield page
 
 
 def grey(page: Page) -> int:

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
-from tests.support.films import Pairs, related
+from tests.support.browser import Newcomer
+from tests.support.films import Pairs, bench_app, related
 from tests.support.served import serving
-from tests.test_browser_explore import bench_app
-from tests.test_browser_page import CHROMIUM
 
 pytestmark = pytest.mark.browser
 
@@ -24,25 +23,12 @@ def films(tmp_path: Path) -> Pairs:
     return made
 
 
-@pytest.fixture(scope="module")
-def browser(browser_path: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser_path, args=CHROMIUM)
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture
-def page(browser: Browser, films: Pairs) -> Iterator[Page]:
-    troubles: list[str] = []
-    with serving(bench_app(films)) as url:  # type: ignore[arg-type]
-        page = browser.new_page(viewport={"width": 1360, "height": 860})
-        page.on("pageerror", lambda error: troubles.append(str(error)))
+def page(newcomer: Newcomer, films: Pairs) -> Iterator[Page]:
+    with serving(bench_app(films)) as url, newcomer() as page:
         page.goto(url)
         expect(page.get_by_role("treeitem")).to_have_count(3)
         yield page
-        page.close()
-    assert not troubles
 
 
 def node(page: Page, name: str) -> Any:

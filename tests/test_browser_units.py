@@ -8,7 +8,6 @@ import hashlib
 import io
 import json
 import re
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,20 +19,16 @@ import cv2
 import gradio as gr
 import numpy as np
 import pytest
-import uvicorn
-from fastapi import FastAPI
 from fastapi.responses import Response
 from PIL import Image, ImageDraw
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, expect
 
 from pipelines.controlnet import poses
 from pipelines.request import MOST_CONTROLS, ControlUnit, GenerationRequest, InvalidRequest
-from tests.test_browser_page import AXE, CHROMIUM
-from ui import web
-from ui.app import ASSETS
-from ui.components.base import ASSETS_URL
+from tests.support.bench import framed, with_page
+from tests.support.browser import Newcomer, violations
+from tests.support.served import serving
 from ui.components.units import control_units
-from ui.theme import Darkroom
 
 pytestmark = pytest.mark.browser
 
@@ -210,48 +205,17 @@ def build(bench: Bench) -> gr.Blocks:
 
 @contextmanager
 def serve(bench: Bench) -> Iterator[str]:
-    app = FastAPI()
-    app.add_middleware(web.Frame)
-    for folder in ("css", "js", "fonts", "img"):
-        app.mount(f"/{ASSETS_URL}/{folder}", web.Assets(directory=ASSETS / folder))
+    app = framed()
 
     @app.get("/pictures/{key}")
     def picture(key: str) -> Response:
         return Response(bench.pictures[key], media_type="image/png")
 
-    styles = [name for name in ("painter", "pose", "units") if name not in web.STYLES]
-    head = "".join(f'<link rel="stylesheet" href="{ASSETS_URL}/css/{name}.css">' for name in styles)
-    gr.mount_gradio_app(
-        app, build(bench), path="/", theme=Darkroom(), head=head, footer_links=[], run_history=False
-    )
-    door = socket.create_server(("127.0.0.1", 0))
-    up = threading.Event()
-
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            up.set()
-
-    server = Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
-    thread.start()
-    assert up.wait(60)
-    try:
-        yield f"http://127.0.0.1:{door.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(20)
+    with serving(with_page(app, build(bench))) as address:
+        yield address
 
 
 # The page, and what is done on it
-
-
-@pytest.fixture(scope="module")
-def browser(browser_path: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser_path, args=CHROMIUM)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")
@@ -274,27 +238,17 @@ Open = Callable[..., Any]
 
 
 @pytest.fixture
-def visit(browser: Browser, served_bench: tuple[Bench, str]) -> Iterator[Open]:
-    troubles: list[str] = []
-
+def visit(newcomer: Newcomer, served_bench: tuple[Bench, str]) -> Open:
     @contextmanager
     def open_page(width: int = 1000, height: int = 1000, without: str = "", **options: Any) -> Iterator[Page]:
-        context = browser.new_context(viewport={"width": width, "height": height}, **options)
-        page = context.new_page()
-        page.set_default_timeout(20_000)
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        if without:
-            page.route(f"**/{without}", lambda route: route.abort())
-        page.goto(served_bench[1])
-        page.wait_for_selector(".units-add")
-        try:
+        with newcomer(width, height, **options) as page:
+            if without:
+                page.route(f"**/{without}", lambda route: route.abort())
+            page.goto(served_bench[1])
+            page.wait_for_selector(".units-add")
             yield page
-        finally:
-            context.close()
 
-    expect.set_options(timeout=20_000)
-    yield open_page
-    assert troubles == []
+    return open_page
 
 
 @pytest.fixture
@@ -811,22 +765,12 @@ def test_everything_goes_by_keys(visit: Open, bench: Bench) -> None:
 def test_axe_finds_nothing_serious(visit: Open, bench: Bench, theme: str) -> None:
     with visit(390, 900, reduced_motion="reduce") as page:
         page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
-        assert violations(page) == []
+        assert violations(page, ".units-panel") == []
         begin(page, "Edges")
         page.click(".units-add")
         tell_problem(page, "Control unit 2: Nothing is shown to it: give it a picture.")
-        assert violations(page) == []
+        assert violations(page, ".units-panel") == []
         assert page.evaluate("document.documentElement.scrollWidth") == 390
-
-
-def violations(page: Page) -> list[str]:
-    page.evaluate(AXE.read_text("utf-8"))
-    found = page.evaluate("axe.run('.units-panel', { resultTypes: ['violations'] })")["violations"]
-    return [
-        f"{one['id']}: {[node['target'] for node in one['nodes']]}"
-        for one in found
-        if one["impact"] in ("serious", "critical")
-    ]
 
 
 def test_a_finger_finds_its_targets(visit: Open, bench: Bench) -> None:

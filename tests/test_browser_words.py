@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 import pipelines
 from pipelines.worker import Worker
+from tests.support.browser import Newcomer, restored, violations
 from tests.support.served import served
-from tests.test_browser_page import CHROMIUM, LONG, violations
 
 pytestmark = pytest.mark.browser
 
@@ -24,27 +24,12 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
         yield worker
 
 
-@pytest.fixture(scope="module")
-def browser(browser_path: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser_path, args=CHROMIUM)
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture
-def page(browser: Browser, worker: Worker) -> Iterator[Page]:
-    troubles: list[str] = []
-    with served(worker, worker.store.root.parent) as url:
-        page = browser.new_page(viewport={"width": 1360, "height": 860})
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.set_default_timeout(LONG)
-        expect.set_options(timeout=20_000)
+def page(newcomer: Newcomer, worker: Worker) -> Iterator[Page]:
+    with served(worker, worker.store.root.parent) as url, newcomer() as page:
         page.goto(f"{url}/#explore")
-        page.wait_for_function("document.body.dataset.restored === '1'")
+        restored(page)
         yield page
-        page.close()
-    assert troubles == []
 
 
 def drawn(page: Page) -> str:

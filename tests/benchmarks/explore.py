@@ -6,16 +6,14 @@ import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
-
 from launch import find_browser
 from tests.benchmarks.figure import Figure
+from tests.support.browser import launched
 from tests.support.films import Films, bench_app
 from tests.support.served import serving
 
 STEPS = 50
 ROUNDS = 5
-CHROMIUM = ["--no-sandbox", "--disable-gpu"]
 
 # A step is all that its input event does, and the layout that it leaves behind.
 SCRUBBED = """(steps) => {
@@ -44,8 +42,7 @@ def scrubbing(data: Path) -> Iterator[Figure]:
     films = Films(data)
     runs = [films.add(f"{turn:016x}", STEPS - turn % 2, "a boat") for turn in range(ROUNDS)]
     films.add("f" * 16, 3, "what is open before")
-    with serving(bench_app(films)) as address, sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=str(find_browser()), args=CHROMIUM)
+    with serving(bench_app(films)) as address, launched(str(find_browser())) as chromium:
         page = chromium.new_page(viewport={"width": 1360, "height": 860})
         page.goto(address)
         page.wait_for_selector(".lane-button:visible")
@@ -55,7 +52,6 @@ def scrubbing(data: Path) -> Iterator[Figure]:
         opening = [float(page.evaluate(OPENING, [run, STEPS - turn % 2])) for turn, run in enumerate(runs)]
         page.wait_for_function("document.querySelectorAll('.lane-state:not(:empty)').length === 2")
         times = sorted(time for _ in range(ROUNDS) for time in page.evaluate(SCRUBBED, STEPS))
-        chromium.close()
     detail = f"95% within {times[int(len(times) * 0.95)]:.1f} ms, six lanes"
     yield Figure("a step while scrubbing 50 steps", statistics.median(times), 10, " ms", detail)
     detail = f"{min(opening):.0f}-{max(opening):.0f} ms"

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from playwright.sync_api import sync_playwright
-
 from launch import find_browser
 from tests.benchmarks.figure import Figure
+from tests.support.browser import launched
 
-CHROMIUM = ["--no-sandbox", "--disable-gpu"]
 LEAST = 50
 """Frames a second that are wanted."""
 FRAMES = 240
@@ -37,8 +35,7 @@ NODES = "document.querySelectorAll('.gallery-scroll *').length"
 def scrolling(address: str, count: int) -> Iterator[Figure]:
     """Frames of the screen while the grid is scrolled. address: of a page whose gallery has `count` pictures;
     small pictures are made and fetched as they come into sight."""
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=str(find_browser()), args=CHROMIUM)
+    with launched(str(find_browser())) as chromium:
         page = chromium.new_page(viewport={"width": 1360, "height": 860})
         page.goto(f"{address}/#gallery")
         page.wait_for_selector(f".gallery-cell[aria-setsize='{count}'] img[src]", timeout=60_000)
@@ -49,4 +46,3 @@ def scrolling(address: str, count: int) -> Iterator[Figure]:
             slow = gaps[int(len(gaps) * 0.95)]
             detail = f"{1000 / mean:.0f} frames/s, 95% within {slow:.0f} ms, {page.evaluate(NODES)} nodes"
             yield Figure(f"a frame, {count:,} scrolled {hand}", mean, 1000 / LEAST, " ms", detail)
-        chromium.close()

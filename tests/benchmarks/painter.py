@@ -7,11 +7,12 @@ import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from launch import find_browser
 from tests.benchmarks.figure import Figure
-from tests.support.easel import CHROMIUM, Easel, Shelf, served
+from tests.support.browser import launched
+from tests.support.easel import Easel, Shelf, served
 
 SIDES = (512, 1024, 2048)
 ROUNDS = 5
@@ -36,8 +37,7 @@ COUNTED = "() => (cancelAnimationFrame(window.counting), window.frames_at)"
 def painting(_: Path) -> Iterator[Figure]:
     """From asking for a painted mask to its key, by size; and frames of strokes at the largest."""
     shelf = Shelf()
-    with served(shelf) as address, sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=str(find_browser()), args=CHROMIUM)
+    with served(shelf) as address, launched(str(find_browser())) as chromium:
         page = chromium.new_page(viewport={"width": 1360, "height": 1000})
         page.goto(address)
         easel = Easel(page, shelf, "mask")
@@ -49,7 +49,6 @@ def painting(_: Path) -> Iterator[Figure]:
             detail = f"{min(times):.0f}-{max(times):.0f} ms, {size:.0f} KB"
             yield Figure(f"sending a mask of {side} x {side}", statistics.median(times), 1500, " ms", detail)
         yield _strokes(page, easel)
-        chromium.close()
 
 
 def _send(page: Page, easel: Easel) -> float:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import itertools
 import json
-import socket
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,19 +12,14 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
-import uvicorn
-from fastapi import FastAPI
 from fastapi.responses import Response
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from ui import web
-from ui.app import ASSETS
-from ui.components.base import ASSETS_URL
+from tests.support.bench import framed, with_page
+from tests.support.served import serving
 from ui.components.painter import painter
-from ui.theme import Darkroom
 
-CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 Point = tuple[float, float]
 Mask = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -71,22 +64,10 @@ def served(shelf: Shelf) -> Iterator[str]:
                 lambda there=there: gr.update(visible=there), None, parts["mask"]
             )
         told.render()  # below: it grows, and nothing may move under the mouse
-    app = FastAPI()
-    app.add_middleware(web.Frame)
-    for folder in ("css", "js", "fonts", "img"):
-        app.mount(f"/{ASSETS_URL}/{folder}", web.Assets(directory=ASSETS / folder))
+    app = framed()
     app.get("/kept/{key}")(lambda key: Response(shelf.files[key], media_type="image/png"))
-    head = f'<link rel="stylesheet" href="{ASSETS_URL}/css/painter.css">'
-    gr.mount_gradio_app(app, blocks, path="/", theme=Darkroom(), head=head, run_history=False, ssr_mode=False)
-    door = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{door.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(20)
+    with serving(with_page(app, blocks)) as address:
+        yield address
 
 
 class Easel:

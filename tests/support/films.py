@@ -15,13 +15,11 @@ from PIL import Image
 
 from pipelines.film.trajectory import RunInfo, TrajectoryStore, UnknownTrajectory, new_run
 from pipelines.request import GenerationRequest
-from ui import explore, web
-from ui.app import ASSETS
-from ui.components.base import ASSETS_URL
+from tests.support.bench import framed, with_page
+from ui import explore
 from ui.components.explore import explorer
 from ui.components.tabs import tab_bar
 from ui.tabs import TABS
-from ui.theme import Darkroom
 
 SIDE = 64
 
@@ -118,9 +116,8 @@ class Films:
         return folder / f"{job}.png"
 
 
-def bench_app(films: Films) -> FastAPI:
-    """A page with the Explore tab alone."""
-    worker: Any = films
+def bench_app(worker: Any) -> FastAPI:
+    """A page with the Explore tab alone. worker: films, or a worker that has some."""
     with gr.Blocks(fill_width=True) as blocks:
         tab_bar([tab for tab in TABS if tab.key == "explore"]).render()
         with (
@@ -129,13 +126,9 @@ def bench_app(films: Films) -> FastAPI:
             gr.Column(elem_classes=["pane", "in-explore"]),
         ):
             explorer(explore.asks(worker), "explore", explore.URL)
-    app = FastAPI()
-    app.add_middleware(web.Frame)
-    for folder in ("css", "js", "fonts", "img"):
-        app.mount(f"/{ASSETS_URL}/{folder}", web.Assets(directory=ASSETS / folder))
+    app = framed()
     explore.add_routes(app, worker)
-    gr.mount_gradio_app(app, blocks, path="/", theme=Darkroom(), footer_links=[], run_history=False)
-    return app
+    return with_page(app, blocks)
 
 
 PROMPT = "a red house at night, snow"

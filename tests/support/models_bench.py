@@ -8,16 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
-from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tests.support.bench import framed, with_page
 from tests.support.served import serving
-from ui import feed, web
-from ui.app import ASSETS
-from ui.components.base import ASSETS_URL
+from ui import feed
 from ui.components.models import ASKS, model_shelf
-from ui.theme import Darkroom
 
 WHERE = {
     "folders": ["/home/ann/darkroom/models"],
@@ -171,17 +168,13 @@ def build(bench: Bench) -> gr.Blocks:
 @contextmanager
 def bench_page(bench: Bench) -> Iterator[str]:
     """The address of the page over `bench`."""
-    app = FastAPI()
-    app.add_middleware(web.Frame)
-    for folder in ("css", "js", "fonts", "img"):
-        app.mount(f"/{ASSETS_URL}/{folder}", web.Assets(directory=ASSETS / folder))
+    app = framed()
 
     @app.get("/feed")
     async def told(request: Request) -> Response:
         return feed.stream(bench.told())
 
-    gr.mount_gradio_app(app, build(bench), path="/", theme=Darkroom(), footer_links=[], run_history=False)
-    with serving(app) as address:
+    with serving(with_page(app, build(bench))) as address:
         try:
             yield address
         finally:
