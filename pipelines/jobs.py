@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from PIL import Image
 
@@ -21,6 +21,7 @@ from pipelines.events import (
     Queued,
     StepEvent,
 )
+from pipelines.following import Watchers
 from pipelines.journal import OPEN, Entry, JobState
 from pipelines.request import GenerationRequest
 
@@ -42,7 +43,7 @@ class Job:
     id: str
     request: GenerationRequest
     events: list[Event] = field(default_factory=list)
-    watchers: list[Callable[[], None]] = field(default_factory=list)
+    watchers: Watchers = field(default_factory=Watchers)
     files: Files = ()
     client: str = ""
     state: JobState = "waiting"
@@ -92,6 +93,11 @@ class Job:
     def begin_anew(self) -> None:
         """Forgets which steps were told: they come again, and may come out differently."""
         self.reached, self.spent = {}, 0.0
+
+
+def written(request: GenerationRequest) -> dict[str, Any]:
+    """A request as the journal keeps it: later versions of the program add fields, with defaults."""
+    return request.model_dump(mode="json", exclude_defaults=True)
 
 
 def restored(entry: Entry, pictures: Mapping[int, Picture]) -> Job:

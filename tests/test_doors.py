@@ -41,6 +41,8 @@ JOIN, SERVER = "/gradio_api/queue/join", "/gradio_api/component_server"
 class StillEngine:
     """An engine that nobody asks anything."""
 
+    apart = True
+
     def start(self, tell: Tell) -> None: ...
 
     def run(self, job_id: str, request: GenerationRequest, emit: Emit) -> None: ...

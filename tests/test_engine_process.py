@@ -46,7 +46,7 @@ def test_a_killed_engine_comes_up_again_and_finishes_the_job_alike(worker: Worke
     assert killed and isinstance(event, Finished) and isinstance(calm, Finished)
     told = [event.message for event in events if isinstance(event, Loading)]
     assert "The engine ended (killed" in told[0] and "goes on from its film" in told[0]
-    assert worker.journal_entry(worker.job(job)).deaths == 1
+    assert worker.book.entry(worker.job(job)).deaths == 1
     assert [event.step for event in events if isinstance(event, StepEvent)] == [*range(1, 41)]
     first, second = (Path(ending.pictures[0].path).read_bytes() for ending in (calm, event))
     assert first == second

@@ -38,6 +38,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class StillEngine:
     """An engine that nobody asks anything."""
 
+    apart = True
+
     def start(self, tell: Tell) -> None: ...
 
     def run(self, job_id: str, request: GenerationRequest, emit: Emit) -> None: ...

@@ -225,7 +225,7 @@ def unpainted(left: Left, steps: int) -> None:
 def gone_on(worker: Worker, left: Left) -> tuple[list[bytes], int]:
     """The pictures that the job becomes, and of how many steps its film is."""
     pictures = finished(list(worker.follow(left.job)))
-    assert worker.journal_entry(worker.job(left.job)).deaths == 1 and len(files(worker)) == 1
+    assert worker.book.entry(worker.job(left.job)).deaths == 1 and len(files(worker)) == 1
     assert not list(left.film.rglob("*.part"))
     return pictures, worker.trajectories.steps(run_id(left.job, 0))
 
@@ -294,7 +294,7 @@ def test_a_closed_program_leaves_its_queue_to_the_next(begin: Open, tmp_path: Pa
     with begin(tmp_path) as worker:
         assert worker.running() == jobs
         pictures = [finished(list(worker.follow(job))) for job in jobs]
-        assert [worker.journal_entry(worker.job(job)).deaths for job in jobs] == [0, 0]
+        assert [worker.book.entry(worker.job(job)).deaths for job in jobs] == [0, 0]
         calm = [finished(list(worker.stream(request(num_inference_steps=40, seed=seed)))) for seed in (1, 2)]
     assert pictures == calm
 

@@ -21,6 +21,8 @@ from ui.queue import QueueView
 class SleepingEngine:
     """An engine that never comes up: laying the page out needs none."""
 
+    apart = True
+
     def start(self, tell: Any) -> None:
         pass
 

@@ -49,7 +49,7 @@ class QueueView:
 
     def __init__(self, worker: Worker):
         self.worker = worker
-        self.pace = Pace(worker.forecast, worker.rearranged)
+        self.pace = Pace(worker.forecast, worker.book.rearranged)
         self._deeds: dict[str, Callable[[Asked], Answer]] = {
             "pause queue": self._pause_queue,
             "go on queue": self._go_on_queue,

@@ -122,6 +122,8 @@ class _Asking:
 class _Still:
     """An engine that nobody asks anything."""
 
+    apart = True
+
     def start(self, tell: Any) -> None: ...
 
     def run(self, job_id: str, request: Any, emit: Any, *more: Any) -> None: ...
