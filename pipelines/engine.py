@@ -31,8 +31,8 @@ Tell = Callable[[EngineState], None]
 
 ANSWERS = {
     "count_tokens": "count_tokens",
-    "control_map": "control_map_png",
-    "detect_pose": "detect_pose",
+    "control_map": "showing.control_map_png",
+    "detect_pose": "showing.detect_pose",
     "forecast": "forecast",
     "resident": "status",
     "preload": "preload",

@@ -16,6 +16,7 @@ from pipelines.inpainting import SoftMask, begin_with
 from pipelines.library.models import ModelLibrary
 from pipelines.manager import PipelineManager
 from pipelines.outputs import Outputs
+from pipelines.painting import pipeline_for
 from pipelines.pictures import PictureStore
 from pipelines.request import GenerationRequest
 from pipelines.run import Control
@@ -84,7 +85,7 @@ def test_only_the_area_of_the_first_latents_changes(
     wanted = repainting(manager, model, mask)
     found = []
     for begins in ("original", content):
-        pipe = manager.pipeline_for(wanted, loaded, 3)
+        pipe = pipeline_for(wanted, loaded, 3)
         begin_with(pipe, begins, mask, 3)
         seen: list[Any] = []
         encode = pipe._encode_vae_image
@@ -163,7 +164,7 @@ def test_what_is_held_is_the_original_at_the_steps_noise(
     """A hold that is at the wrong noise level, or in another scale, would show in x0 of the next step."""
     loaded = manager.load(model)
     wanted = repainting(manager, model, ramp(), scheduler=sampler, soft_inpainting=True)
-    pipe = manager.pipeline_for(wanted, loaded, 3)
+    pipe = pipeline_for(wanted, loaded, 3)
     shown = photo(64)
     strengths = np.full((64, 64), 0.001, np.float32)  # held to the last step
     soft = SoftMask(pipe, shown, strengths, 3)

@@ -16,6 +16,7 @@ from pipelines.latents import slerp
 from pipelines.library.models import ModelLibrary
 from pipelines.manager import PipelineManager
 from pipelines.outputs import Outputs
+from pipelines.painting import pipeline_for
 from pipelines.pictures import PictureStore
 from pipelines.request import GenerationRequest, InvalidRequest
 from pipelines.run import Control, GenerationCancelled
@@ -216,7 +217,7 @@ def test_a_model_is_loaded_once_and_told(manager: PipelineManager, tiny_models: 
     assert [type(event) for event in first].count(Loading) == 1
     assert Loading not in [type(event) for event in second]
     base = fresh.load("sd-v").pipeline
-    view = fresh.pipeline_for(request(), fresh.load("sd-v"), 0)
+    view = pipeline_for(request(), fresh.load("sd-v"), 0)
     assert view.unet is base.unet and view.vae is base.vae and view.scheduler is not base.scheduler
     for name in ("sd", "sdxl"):
         fresh.load(name)

@@ -101,6 +101,6 @@ def maps(data: Path) -> Iterator[Figure]:
     ]
     units.append(("a drawn pose at 512", _unit(pose=_standing()), 512))
     for name, unit, side in units:
-        (taken,) = in_turns(9, lambda unit=unit, side=side: manager.control_map(unit, side, side))
+        (taken,) = in_turns(9, lambda unit=unit, side=side: manager.showing.control_map(unit, side, side))
         detail = f"{taken * 1000:.1f} ms of {step * 1000:.0f} ms, one led step of the embedded model at 256"
         yield Figure(f"{name} / one step", taken / step, 1, detail=detail)

@@ -189,7 +189,7 @@ def _measured(architecture: str, data: Path, names: tuple[str, ...]) -> Iterator
         own.load(own.library.find(name))
     back = _milliseconds(lambda: own.load(spec))
     yield Figure("swap back to a resident model", back, 50, " ms", f"{held / 1e9:.2f} GB stay where they are")
-    yield from _views(data, own, model)
+    yield from _views(model)
     yield from _steps(own, model)
     detail = f"{size / 1e9:.2f} GB on disk"
     yield Figure(
@@ -272,23 +272,20 @@ def _milliseconds(action: Callable[[], object], rounds: int = 15) -> float:
     return statistics.median(taken) * 1000
 
 
-def _views(data: Path, own: Any, model: Any) -> Iterator[Figure]:
+def _views(model: Any) -> Iterator[Figure]:
     import torch
 
     from pipelines import schedulers
-    from pipelines.manager import PipelineManager
-    from pipelines.outputs import Outputs
-    from pipelines.pictures import PictureStore
+    from pipelines.painting import pipeline_for
     from pipelines.request import GenerationRequest
 
-    manager = PipelineManager(own.library, own.plan, Outputs(data / "o"), PictureStore(data / "own/inputs"))
     texts = GenerationRequest(prompt="a house", model="A", scheduler="Euler")
     shown = texts.model_copy(update={"image": "0" * 32})
     before = {name: (part.dtype, id(part)) for name, part in _parts(model.pipeline).items()}
 
     def there_and_back() -> None:
         for request in (texts, shown):
-            view = manager.pipeline_for(request, model, 1)
+            view = pipeline_for(request, model, 1)
             assert {name: (part.dtype, id(part)) for name, part in _parts(view).items()} == before
             assert all(isinstance(part, torch.nn.Module) for part in _parts(view).values())
 
