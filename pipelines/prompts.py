@@ -9,55 +9,24 @@ blends in whole prompts with the words left out below weight 1, breaks long prom
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipelines.lora.embeddings import Vocabulary
+from pipelines.prompt_syntax import has_weights, notes_on, own_words, parse_weights, plain
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from pipelines.prompt_memory import PromptMemory
 
-HEAVIEST = 10_000.0
-"""Weights are held within plus and minus this, so that a page of brackets stays a finite number."""
-
 WRAP = 20
 """A phrase that began at most this many tokens before a chunk's end moves on whole (the webui's default)."""
 
 _CHUNK = 75
-_STRONGER = 1.1
-_TOKEN = re.compile(
-    r"""
-      \\[()\[\]\\]?                        # a literal bracket or backslash; a lone backslash is dropped
-    | [(\[]
-    | :\s*+([+-]?[.\d]++)\s*+\)            # a weight and the bracket it closes
-    | [)\]]
-    | [^\\()\[\]:]+
-    | :
-    """,
-    re.VERBOSE,
-)
-_BREAK = re.compile(r"\bBREAK\b")
-_NETWORK = re.compile(r"<(?:lora|lyco|hypernet):[^<>]*>", re.IGNORECASE)
-_HYPERNET = re.compile(r"<hypernet:[^<>]*>", re.IGNORECASE)
 _NO_EMBEDDING = re.compile(r"\bembedding:([\w.-]+)", re.IGNORECASE)
-_SQUARE = re.compile(r"(?<!\\)\[([^\[\]]*)\]")
-_WHEN = re.compile(r":\s*[\d.]+\s*\Z")
-_CURLY = re.compile(r"\{([^{}]*)\}")
-_AND = re.compile(r"\bAND\b")
-_WILDCARD = re.compile(r"__[\w\-/]+?__")
-
-
-class Span(NamedTuple):
-    """A stretch of prompt text with one attention weight; `new_chunk` when a BREAK stands before it."""
-
-    text: str
-    weight: float = 1.0
-    new_chunk: bool = False
 
 
 class Chunk(NamedTuple):
@@ -83,106 +52,6 @@ class Encoded:
 
     kwargs: dict[str, Any]
     notes: tuple[str, ...] = field(default=())
-
-
-def parse_weights(text: str) -> list[Span]:
-    """The prompt's spans in order, at least one, neighbours of equal weight joined; never raises.
-
-    `(x)` is 1.1, `[x]` is 1/1.1, `(x:1.3)` is 1.3, nesting multiplies, a backslash makes a bracket literal,
-    a bracket never closed reaches to the end, one never opened is text. Takes linear time.
-    Grammar: https://github.com/AUTOMATIC1111/stable-diffusion-webui/wiki/Features#attentionemphasis
-    """
-    pieces: list[tuple[str, bool]] = []
-    round_open: list[int] = []
-    square_open: list[int] = []
-    # (first piece, piece after the last, factor), inner ones before outer ones
-    round_ranges: list[tuple[int, int, float]] = []
-    square_ranges: list[tuple[int, int, float]] = []
-
-    def close_round(factor: float) -> None:
-        round_ranges.append((round_open.pop(), len(pieces), factor))
-
-    for found in _TOKEN.finditer(text):
-        token, number = found[0], found[1]
-        if token[0] == "\\":
-            pieces.append((token[1:], False))
-        elif token == "(":
-            round_open.append(len(pieces))
-        elif token == "[":
-            square_open.append(len(pieces))
-        elif number is not None and round_open:
-            weight = _number(number)
-            if weight is None:  # "(x:1.2.3)" is no weight, so it is text in a bracket
-                pieces.append((token[:-1], False))
-            close_round(_STRONGER if weight is None else weight)
-        elif token == ")" and round_open:
-            close_round(_STRONGER)
-        elif token == "]" and square_open:
-            square_ranges.append((square_open.pop(), len(pieces), 1 / _STRONGER))
-        else:
-            pieces.extend(_at_breaks(token))
-    while round_open:
-        close_round(_STRONGER)
-    while square_open:
-        square_ranges.append((square_open.pop(), len(pieces), 1 / _STRONGER))
-    factors = zip(_factors(round_ranges, len(pieces)), _factors(square_ranges, len(pieces)))
-    return _joined((text, _held(a * b), new) for (text, new), (a, b) in zip(pieces, factors))
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
-def _held(weight: float) -> float:
-    return max(-HEAVIEST, min(HEAVIEST, weight))
-
-
-def _at_breaks(text: str) -> Iterable[tuple[str, bool]]:
-    """The text between BREAKs, without the white space around them."""
-    parts = _BREAK.split(text)  # a pattern that takes the white space too would need quadratic time
-    for index, part in enumerate(parts):
-        part = part.lstrip() if index > 0 else part
-        yield (part.rstrip() if index < len(parts) - 1 else part), index > 0
-
-
-def _factors(ranges: Sequence[tuple[int, int, float]], count: int) -> list[float]:
-    """For each of `count` pieces the product over the ranges around it; they nest, inner ones come first."""
-    begins: list[list[float]] = [[] for _ in range(count)]
-    ends = [0] * (count + 1)
-    for start, end, factor in reversed(ranges):
-        if start < end:
-            begins[start].append(factor)
-            ends[end] += 1
-    products, result = [1.0], []
-    for piece in range(count):
-        del products[len(products) - ends[piece] :]
-        for factor in begins[piece]:
-            products.append(_held(products[-1] * factor))
-        result.append(products[-1])
-    return result
-
-
-def _joined(pieces: Iterable[tuple[str, float, bool]]) -> list[Span]:
-    groups: list[tuple[list[str], float, bool]] = []
-    for text, weight, new_chunk in pieces:
-        if not new_chunk and groups and groups[-1][1] == weight:
-            groups[-1][0].append(text)
-        elif text or new_chunk:
-            groups.append(([text], weight, new_chunk))
-    return [Span("".join(texts), weight, new) for texts, weight, new in groups] or [Span("")]
-
-
-def plain(text: str) -> str:
-    """The prompt's words alone: without weights, brackets, BREAK and `<lora:...>`."""
-    return "".join((" " if span.new_chunk else "") + span.text for span in parse_weights(_own_words(text)))
-
-
-def _own_words(text: str) -> str:
-    return _NETWORK.sub("", text)
 
 
 def chunk_length(tokenizer: Any) -> int:
@@ -225,7 +94,7 @@ def _filled(
     """Token ids and weights of each chunk, without BOS, EOS and padding."""
     length = chunk_length(tokenizer)
     comma = _comma(tokenizer)
-    spans = parse_weights(_own_words(text))
+    spans = parse_weights(own_words(text))
     texts = [convert(span.text) if convert else span.text for span in spans]
     read = [tokens(text, tokenizer, vocabulary) for text in texts]
     chunks: list[tuple[list[int], list[float]]] = []
@@ -296,7 +165,7 @@ def encode(
     embeddings that can be named. memory: keeps what text encoders gave, with `state` (active adapters) in the
     key.
     """
-    notes = _notes(prompt, negative_prompt or "")
+    notes = notes_on(prompt, negative_prompt or "")
     if not guidance and negative_prompt and negative_prompt.strip():
         notes.append("The negative prompt has no effect while guidance is 1.")
     encoders = clip_encoders(pipe)
@@ -305,7 +174,7 @@ def encode(
         kwargs["negative_prompt"] = None if negative_prompt is None else plain(negative_prompt)
         if clip_skip > 1:
             kwargs["clip_skip"] = clip_skip - 1
-        if any(_has_weights(text) for text in (prompt, negative_prompt or "")):
+        if any(has_weights(text) for text in (prompt, negative_prompt or "")):
             notes.append("This model takes no attention weights: brackets, weights and BREAK were left out.")
         return Encoded(kwargs, tuple(notes))
 
@@ -444,33 +313,6 @@ def emphasised(hidden: Tensor, weights: Sequence[float]) -> Tensor:
     # Weights like 0 and -1 can bring the mean to nothing; then dividing by it would make everything infinite.
     usable = bool(torch.isfinite(restored).all()) and float(restored.abs().max()) <= limits.max
     return (restored if usable else scaled.clamp(limits.min, limits.max)).to(hidden.dtype)
-
-
-def _has_weights(text: str) -> bool:
-    return any(span.weight != 1.0 or span.new_chunk for span in parse_weights(_own_words(text)))
-
-
-def _notes(*texts: str) -> list[str]:
-    """Sentences on the syntax in these prompts that is not carried out."""
-    notes = []
-    if any(_HYPERNET.search(text) for text in texts):
-        notes.append("<hypernet:...> in the prompt was left out: hypernetworks are not carried out.")
-    unknown: dict[str, None] = {}
-    for text in texts:
-        for inner in _SQUARE.findall(text):
-            if "|" in inner:
-                unknown["[a|b]"] = None
-            elif _WHEN.search(inner):
-                unknown["[a:b:0.5]"] = None
-        if any("|" in inner for inner in _CURLY.findall(text)):
-            unknown["{a|b}"] = None
-        if _AND.search(text):
-            unknown["AND"] = None
-        if _WILDCARD.search(text):
-            unknown["__name__"] = None
-    if unknown:
-        notes.append(f"Read as plain words, since they are not carried out: {', '.join(unknown)}.")
-    return notes
 
 
 def _unknown_embeddings(texts: Sequence[str], vocabulary: Vocabulary) -> list[str]:

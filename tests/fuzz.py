@@ -22,7 +22,7 @@ from typing import Any
 
 from PIL import Image
 
-from pipelines import foreign, metadata, pictures, prompts
+from pipelines import foreign, metadata, pictures, prompt_syntax
 from pipelines.lora import adapter_tags
 from pipelines.metadata import UnreadablePicture
 from pipelines.request import GenerationRequest, InvalidRequest
@@ -204,9 +204,9 @@ def read_infotext(text: str) -> None:
 
 def read_prompt(text: str) -> None:
     """As a run does."""
-    spans = prompts.parse_weights(text)
+    spans = prompt_syntax.parse_weights(text)
     assert spans and all(math.isfinite(span.weight) for span in spans)
-    prompts.plain(text)
+    prompt_syntax.plain(text)
     adapter_tags.without_tags(text)
     adapter_tags.read_tags(text)
 

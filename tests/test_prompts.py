@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import prompts
-from pipelines.prompts import Span, TokenCount, chunk, count_tokens, encode, parse_weights, plain
+from pipelines import prompt_syntax, prompts
+from pipelines.prompt_syntax import Span, parse_weights, plain
+from pipelines.prompts import TokenCount, chunk, count_tokens, encode
 from tests.support import tiny
 
 torch = pytest.importorskip("torch")
@@ -93,10 +94,10 @@ def test_break_begins_a_chunk_and_takes_the_space_around_it() -> None:
 def test_parsing_never_raises_and_weights_stay_finite(text: str) -> None:
     spans = parse_weights(text)
     assert spans
-    assert all(abs(span.weight) <= prompts.HEAVIEST for span in spans)
+    assert all(abs(span.weight) <= prompt_syntax.HEAVIEST for span in spans)
     assert all(a.weight != b.weight or b.new_chunk for a, b in pairwise(spans))
     plain(text)
-    prompts._notes(text)
+    prompt_syntax.notes_on(text)
 
 
 @given(st.text(st.characters(exclude_characters="()[]\\"), max_size=200).filter(lambda t: "BREAK" not in t))
@@ -149,7 +150,7 @@ def test_long_input_takes_linear_time(unit: str) -> None:
         began = time.process_time()
         parse_weights(text)
         plain(text)
-        prompts._notes(text)
+        prompt_syntax.notes_on(text)
         return time.process_time() - began
 
     assert seconds(100_000) < 2
@@ -320,7 +321,7 @@ def test_weights_multiply_and_the_mean_is_restored(sd: Any) -> None:
     assert told.mean() == pytest.approx(float(base.mean()), abs=1e-6)
 
 
-@given(st.lists(st.floats(-prompts.HEAVIEST, prompts.HEAVIEST, width=32), min_size=4, max_size=4))
+@given(st.lists(st.floats(-prompt_syntax.HEAVIEST, prompt_syntax.HEAVIEST, width=32), min_size=4, max_size=4))
 def test_any_weights_leave_finite_embeddings(factors: list[float]) -> None:
     hidden = torch.tensor([[[1.0, -2.0], [3.0, 0.5], [-1.0, 2.0], [0.25, 4.0]]])
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
