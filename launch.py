@@ -840,8 +840,8 @@ TEST_HELP = """\
 usage: python launch.py test [pytest arguments]
 
 Install what the tests need on top of the program (tests/requirements.txt, into the same .venv), find a
-browser or get one, and run the complete suite: ruff check, ruff format --check, mypy, then pytest twice: what
-needs no browser on all cores, then what drives one. The exit code is 0 only if all of them passed.
+browser or get one, and run the complete suite: ruff check, ruff format --check, mypy, then pytest twice on
+all cores: what needs no browser, then what drives one. The exit code is 0 only if all of them passed.
 
 With pytest arguments only pytest runs, with these arguments, so that trying one thing stays quick:
     python launch.py test -k launch
@@ -940,19 +940,23 @@ def test(argv: Sequence[str]) -> int:
         if subprocess.call([python, "-m", *words], cwd=ROOT):
             failed.append(name)
         say(f"== {name}: {'FAILED' if name in failed else 'passed'}")
-    # The tests without a browser share the cores, one thread each; those with one have the machine to
-    # themselves, because a page that is kept waiting is another test.
-    workers = str(max(1, min(8, os.cpu_count() or 1)))
-    apart: Sequence[str] = ["-m", "not browser", "-n", workers, "--dist", "loadfile"]
+    # The tests share the cores, one thread each; those with a browser come last and among themselves, because
+    # a page that waits for a whole core's work is another test.
+    apart = ["-n", str(max(1, min(8, os.cpu_count() or 1))), "--dist", "loadfile"]
     runs: dict[str, Sequence[str]] = (
-        {"pytest": argv} if argv else {"pytest": apart, "pytest, with a browser": ["-m", "browser"]}
+        {"pytest": argv}
+        if argv
+        else {
+            "pytest": ["-m", "not browser", *apart],
+            "pytest, with a browser": ["-m", "browser", *apart],
+        }
     )
     code = 0
     for name, options in runs.items():
         # pytest's summary closes the output, so the tests' conftest.py repeats there what failed before.
         os.environ["DARKROOM_FAILED_CHECKS"] = ", ".join(failed)
         say(f"== {name}")
-        threads = {"OMP_NUM_THREADS": "1"} if options is apart else {}
+        threads = {} if argv else {"OMP_NUM_THREADS": "1"}
         ended = subprocess.call([python, "-m", "pytest", *options], cwd=ROOT, env={**os.environ, **threads})
         if ended:
             failed.append(name)

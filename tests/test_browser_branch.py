@@ -59,10 +59,11 @@ def test_a_branch_asks_for_what_was_changed_at_the_step_that_is_looked_at(
     page: Page, films: Branching
 ) -> None:
     node(page, "Seed 7").click()
+    expect(page.get_by_text("Step 20 of 20")).to_be_visible()
     slider = page.get_by_role("slider", name="Step").first
     box = slider.bounding_box()
     assert box is not None
-    page.mouse.click(box["x"] + box["width"] * 7 / 19, box["y"] + box["height"] / 2)
+    slider.click(position={"x": box["width"] * 7 / 19, "y": box["height"] / 2})
     expect(page.get_by_text("From step 8 of 20 on")).to_be_visible()
     expect(page.get_by_text("bit for bit")).to_be_visible()
     page.get_by_label("Prompt of the branch").fill("a red house at noon")

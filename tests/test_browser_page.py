@@ -98,6 +98,20 @@ def test_the_pictures_are_those_asked_for(visit: Open) -> None:
             assert {name: seen[name] for name in attributes} == attributes
 
 
+def test_a_model_without_words_has_no_fields_for_them_and_paints(visit: Open) -> None:
+    with visit(model=STARTER) as page:
+        page.click("#model input")
+        page.click("[role=option][aria-label^='Storybook pixels']")
+        expect(page.get_by_text("This model paints without words: press Generate.")).to_be_visible()
+        for name in ("prompt", "guidance_scale", "guidance_points", "width", "loras"):
+            expect(page.locator(f"#ask-{name}")).to_be_hidden()
+        hollow = "(all) => all.filter((one) => one.offsetHeight && !one.innerText.trim()).length"
+        assert page.locator(".card").evaluate_all(hollow) == 0
+        page.click("#generate")
+        expect(page.locator(".picture.final.pixels")).to_be_visible()
+        expect(page.locator(".what")).to_contain_text("32 × 32")
+
+
 def test_the_film_is_scrubbed_by_hand_and_by_keys(visit: Open) -> None:
     with visit() as page:
         ask(page, "two pines at sunset", 6)
