@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING
 from pipelines import families, schedulers
 from pipelines.controlnet import control
 from pipelines.lora import adapters
-from pipelines.request import GenerationRequest, InvalidRequest
+from pipelines.request import SMALLEST, GenerationRequest, InvalidRequest
 
 if TYPE_CHECKING:
     from pipelines.controlnet.control import ControlLibrary
     from pipelines.library.models import ModelSpec
     from pipelines.request import Task
-
-SMALLEST = 64
-"""Pixels a side that may be asked for, at least: smaller is only a model that has one size."""
 
 _TABS = {"text2image": "Text", "image2image": "Image", "inpaint": "Inpaint"}
 _WANTS = {

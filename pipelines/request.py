@@ -26,6 +26,9 @@ from pydantic_core import PydanticCustomError
 SEED_LIMIT = 2**32 - 2
 """Seeds lie in 0 .. SEED_LIMIT; -1 asks for a random one (the webui's range)."""
 
+SMALLEST = 64
+"""Pixels a side that may be asked for, at least: smaller is only a model that has one size."""
+
 Task = Literal["text2image", "image2image", "inpaint"]
 ResizeMode = Literal["just resize", "crop and resize", "resize and fill"]
 """How a picture of another shape is brought to the size: stretched, cut, or filled up at its borders."""

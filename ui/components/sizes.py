@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from pipelines.request import GenerationRequest, limits
+from pipelines.request import SMALLEST, GenerationRequest, limits
 from ui.components.base import Scripted, script
 
-LEAST, MOST, _ = limits(GenerationRequest.model_fields["width"])
+MOST = limits(GenerationRequest.model_fields["width"])[1]
 SHAPES = ((1, 1), (4, 3), (16, 9), (3, 4), (9, 16))
 
 
@@ -16,7 +16,7 @@ def presets(native: int, step: int = 8) -> list[dict[str, int]]:
     sizes = []
     for across, down in SHAPES:
         width, height = (
-            min(MOST, max(LEAST, round(native * math.sqrt(share) / step) * step))
+            min(MOST, max(SMALLEST, round(native * math.sqrt(share) / step) * step))
             for share in (across / down, down / across)
         )
         sizes.append({"across": across, "down": down, "width": width, "height": height})
