@@ -59,7 +59,7 @@ def test_a_branch_asks_for_what_was_changed_at_the_step_that_is_looked_at(
     page: Page, films: Branching
 ) -> None:
     node(page, "Seed 7").click()
-    expect(page.get_by_text("Step 20 of 20")).to_be_visible()
+    expect(page.get_by_text("Step 20 of 20, t")).to_be_visible()
     slider = page.get_by_role("slider", name="Step").first
     box = slider.bounding_box()
     assert box is not None

@@ -96,8 +96,9 @@ def test_what_is_dropped_into_the_folder_is_there_to_be_used(page: Page, house: 
     page.reload()
     restored(page)
     assert page.input_value("#model input").startswith("fresh")
-    names = [name.split(" ")[0] for name in offered(page)]
-    assert names == ["Storybook", "fresh", "little"]  # the embedded one, favourites, then by title
+    names = [name.split(" · ")[0].strip() for name in offered(page)]
+    # The embedded ones, favourites, then by title.
+    assert names == ["Storybook", "Storybook pixels", "fresh", "little"]
     shutil.rmtree(house.models / "checkpoints" / "fresh")
     page.wait_for_function("document.querySelector('#model input').value.startsWith('Storybook')")
 
