@@ -75,7 +75,15 @@ class PipelineManager:
         self.safety = checker or Safety()
         self.compiler = Compiler(self.models.tell)
         self.turn = Turn()
-        self.painter = Painter(library, self.placing, self.adapters, self.films, self.safety, outputs, store)
+        self.painter = Painter(
+            library=library,
+            placing=self.placing,
+            adapters=self.adapters,
+            films=self.films,
+            safety=self.safety,
+            outputs=outputs,
+            store=store,
+        )
         self._tokenizers: dict[Path, Any] = {}
         self._tokenizer_lock = threading.Lock()
 

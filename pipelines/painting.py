@@ -69,6 +69,7 @@ class Painter:
 
     def __init__(
         self,
+        *,
         library: ModelLibrary,
         placing: Placing,
         adapters: Adapters,

@@ -149,6 +149,7 @@ def encode(
     prompt: str,
     negative_prompt: str | None,
     guidance: bool,
+    *,
     clip_skip: int = 1,
     vocabulary: Vocabulary | None = None,
     memory: PromptMemory | None = None,

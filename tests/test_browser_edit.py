@@ -27,6 +27,7 @@ from pipelines.starter.joints import read_joints
 from pipelines.starter.reader import read_attributes
 from pipelines.worker import Job, Worker
 from tests.support.browser import LONG, STARTER, Newcomer, choose, elsewhere, frames, over, ready, violations
+from tests.support.easel import FRAMES
 from tests.support.served import served
 from ui.tabs import NO_MASK, NO_PICTURE
 
@@ -34,7 +35,6 @@ pytestmark = pytest.mark.browser
 
 CONTROLNETS = Path(__file__).resolve().parents[1] / "assets" / "controlnets"
 BEACH = "a man in a red shirt standing on the beach on a sunny day"
-FRAMES = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))"
 IDS = "JSON.parse(localStorage.getItem('darkroom.session') ?? '[]')"
 Open = Callable[..., Any]
 Point = tuple[float, float]
